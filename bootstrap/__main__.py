@@ -1,0 +1,75 @@
+"""Read the environment, assemble the parts, and become PID 1."""
+
+import _socket
+import os
+import sys
+
+from .errors import SettingsError
+from .events import Booted
+from .front_door import FrontDoor
+from .lifecycle import Machine
+from .loop import Loop
+from .output import Log, init_start_line
+from .runtime_api import RuntimeApi
+from .settings import Settings, read
+from .supervisor import Supervisor
+
+VERSION = "0.1.0"
+
+
+def main() -> None:
+    """Run the environment until SIGTERM; exit status 2 says that it could not begin."""
+    try:
+        settings = read(os.environ, sys.argv[1:])
+        runtime_api = _bind_tcp(settings.runtime_api)
+        front_door = _bind_unix(settings.socket_path) if settings.is_managed else _bind_tcp(settings.front_door)
+        log = Log(settings.log_path)
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"rie: {error}\n")
+        sys.exit(2)
+    os.umask(0o022)
+    loop = Loop(Machine(settings.timeout_s, settings.grace_s), settings, Supervisor(settings), log)
+    loop.listen(runtime_api, RuntimeApi(loop))
+    loop.listen(front_door, FrontDoor(loop))
+    log.write(init_start_line(VERSION).encode())
+    loop.tell(Booted())
+    loop.run()
+    _leave(settings)
+
+
+def _bind_tcp(address: "tuple[str, int]") -> "_socket.socket":
+    family = _socket.AF_INET6 if ":" in address[0] else _socket.AF_INET
+    sock = _socket.socket(family, _socket.SOCK_STREAM)
+    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from None
+    return sock
+
+
+def _bind_unix(path: str) -> "_socket.socket":
+    """Only root, or the user that we are, may connect: the function is another user."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {path}: {error.strerror}") from None
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _leave(settings: Settings) -> None:
+    if settings.socket_path:
+        try:
+            os.unlink(settings.socket_path)
+        except OSError:
+            pass
+    # Nothing is left to clean up, and the interpreter's own farewell costs milliseconds.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What the machine wants done: its outputs, named in the imperative, carried out by the shell in order."""
+
+from .records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .events import Invocation
+
+
+class SpawnRuntime(Record):
+    """Start the runtime's process; failing that, tell SpawnFailed."""
+
+
+class KillRuntime(Record):
+    """SIGKILL the runtime and all that it started; RuntimeExited follows."""
+
+
+class TerminateRuntime(Record):
+    """SIGTERM the runtime; it has until the EXIT timer to end."""
+
+
+class Deliver(Record):
+    """Answer the runtime's poll with an event; `deadline_at` on the clock of the machine's instants."""
+
+    exchange: "Any"
+    invocation: "Invocation"
+    deadline_at: float
+
+
+class Accept(Record):
+    """Answer the runtime's post with 202."""
+
+    exchange: "Any"
+
+
+class Refuse(Record):
+    """Answer the runtime's request with an error."""
+
+    exchange: "Any"
+    status: int
+    error_type: str
+    message: str
+
+
+class Answer(Record):
+    """Give the caller the result; `is_error` says that `body` is an error of the function."""
+
+    invocation: "Invocation"
+    body: bytes
+    is_error: bool = False
+
+
+class TurnAway(Record):
+    """Tell the caller that the invocation did not run and will not."""
+
+    invocation: "Invocation"
+    message: str
+
+
+class SetTimer(Record):
+    """Have TimerFired(name) told at an instant; replaces the timer of that name."""
+
+    name: str
+    at: float
+
+
+class CancelTimer(Record):
+    """Forget the timer of that name, if there is one."""
+
+    name: str
+
+
+class ReportInit(Record):
+    """The init phase, or its repeat within an invocation, has ended. Duration in ms; `phase` "init" or "invoke"."""
+
+    phase: str
+    status: str
+    duration_ms: float
+    error_type: str = ""
+
+
+class ReportStart(Record):
+    """The invoke phase begins."""
+
+    invocation: "Invocation"
+
+
+class ReportFault(Record):
+    """Tell the log what went wrong with an invocation or with init; `request_id` is empty outside of one."""
+
+    request_id: str
+    text: str
+
+
+class ReportEnd(Record):
+    """The invoke phase has ended: the END and REPORT lines. `init_ms` None when init was not part of this one."""
+
+    invocation: "Invocation"
+    status: str
+    duration_ms: float
+    init_ms: "float | None" = None
+    error_type: str = ""
+
+
+class Exit(Record):
+    """End this process; nothing of the runtime is left."""

@@ -1,0 +1,176 @@
+"""One accepted connection: bytes to requests, answers to bytes, one request at a time and in order."""
+
+import _socket
+import select
+import time
+
+from .errors import ProtocolError
+from .http1 import CONTINUE, RequestParser, response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .loop import Door, Loop
+
+READ_SIZE = 262_144
+# What a client may send ahead while its request is being worked on, before we stop reading from it.
+MAX_AHEAD = 1_048_576
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+
+class Connection:
+    """Also the *exchange* that the machine passes back: at most one request of a connection is open."""
+
+    __slots__ = (
+        "_ahead",
+        "_door",
+        "_fd",
+        "_is_closing",
+        "_is_open",
+        "_keep_alive",
+        "_loop",
+        "_mask",
+        "_out",
+        "_parser",
+        "_sock",
+        "_touched_at",
+        "is_busy",
+        "is_poll",
+    )
+
+    def __init__(self, fd: int, family: int, loop: "Loop", door: "Door") -> None:
+        self._sock = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
+        self._sock.setblocking(False)
+        if family != _socket.AF_UNIX:
+            self._sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self._fd = fd
+        self._loop = loop
+        self._door = door
+        self._parser = RequestParser(door.max_body)
+        self._out = b""
+        self._ahead = 0
+        self._mask = READ
+        self._is_open = True
+        self._is_closing = False
+        self._keep_alive = True
+        self._touched_at = time.monotonic()
+        self.is_busy = False  # a request is open
+        self.is_poll = False  # and it is a runtime that waits for an event
+        loop.watch(fd, READ, self._ready)
+
+    def is_stalled(self, before: float) -> bool:
+        """Whether half a request, or half an answer, has lain here since `before`."""
+        if self._out:
+            return self._touched_at < before
+        return not self.is_busy and not self._parser.is_between_requests and self._touched_at < before
+
+    def _ready(self, mask: int) -> None:
+        if mask & WRITE:
+            self._flush()
+        if mask & ~WRITE and self._is_open:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._ended()
+            return
+        self._touched_at = time.monotonic()
+        self._parser.feed(data)
+        if self.is_busy:
+            self._ahead += len(data)
+            if self._ahead > MAX_AHEAD:
+                self._watch(self._mask & ~READ)
+            return
+        self._next_request()
+
+    def _ended(self) -> None:
+        """The client sends no more. A caller may still read its answer; a poll or an idle connection is over."""
+        if self.is_busy and not self.is_poll:
+            self._keep_alive = False
+            self._watch(self._mask & ~READ)
+        else:
+            self.close()
+
+    def _next_request(self) -> None:
+        try:
+            request = self._parser.next_request()
+        except ProtocolError as error:
+            self._is_closing = True
+            self._keep_alive = False
+            self.respond(error.status, [("Content-Type", "text/plain; charset=utf-8")], f"{error}\n".encode())
+            return
+        if request is None:
+            if self._parser.wants_continue:
+                self._parser.wants_continue = False
+                self._send(CONTINUE)
+            return
+        self.is_busy = True
+        self._keep_alive = request.keep_alive
+        self._door.handle(request, self)
+
+    def respond(self, status: int, headers: "list[tuple[str, str]]", body: bytes = b"") -> None:
+        """Answer the open request; nothing happens if the client has gone."""
+        if not self._is_open:
+            return
+        self.is_poll = False
+        self._send(response(status, headers, body, self._keep_alive))
+        self.is_busy = False
+        if not self._keep_alive:
+            self._is_closing = True
+            if not self._out:
+                self.close()
+            return
+        if self._ahead:
+            self._ahead = 0
+            self._watch(self._mask | READ)
+            self._next_request()
+
+    def _send(self, data: bytes) -> None:
+        if not self._out:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._out += data
+        self._touched_at = time.monotonic()
+        self._watch(self._mask | WRITE)
+
+    def _flush(self) -> None:
+        try:
+            sent = self._sock.send(memoryview(self._out)[:READ_SIZE])
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._touched_at = time.monotonic()
+        self._out = self._out[sent:]
+        if not self._out:
+            self._watch(self._mask & ~WRITE)
+            if self._is_closing:
+                self.close()
+
+    def _watch(self, mask: int) -> None:
+        if self._is_open and mask != self._mask:
+            self._mask = mask
+            self._loop.watch(self._fd, mask, self._ready)
+
+    def close(self) -> None:
+        """Close it; the loop tells whom it concerns."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.forget(self._fd)
+            self._sock.close()
+            self._loop.connection_closed(self)

@@ -1,0 +1,99 @@
+"""What happens to the machine: its inputs, named in the past tense.
+
+An *exchange* is an open request of the runtime that waits for its answer; the machine only passes it back.
+"""
+
+from .records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Invocation(Record):
+    """One call. `caller` is the exchange that waits for the answer, None for an asynchronous call."""
+
+    request_id: str
+    body: bytes
+    caller: "Any" = None
+    function_arn: str = ""
+    trace_id: str = ""
+    client_context: str = ""
+    cognito_identity: str = ""
+    wants_log: bool = False
+
+
+class Booted(Record):
+    """The process is up; init begins."""
+
+
+class InvokeReceived(Record):
+    """A caller wants the function to run."""
+
+    invocation: Invocation
+
+
+class NextPolled(Record):
+    """The runtime asked for the next event."""
+
+    exchange: "Any"
+
+
+class PollLost(Record):
+    """The connection of a runtime that waited for an event has closed."""
+
+    exchange: "Any"
+
+
+class ResponsePosted(Record):
+    """The runtime answered. `too_large` when the body passed the limit and was not kept."""
+
+    exchange: "Any"
+    request_id: str
+    body: bytes
+    too_large: bool = False
+
+
+class ErrorPosted(Record):
+    """The runtime answered with an error; `body` goes to the caller as it is."""
+
+    exchange: "Any"
+    request_id: str
+    body: bytes
+    error_type: str = ""
+
+
+class InitErrorPosted(Record):
+    """The runtime could not initialise; it is expected to exit."""
+
+    exchange: "Any"
+    body: bytes
+    error_type: str = ""
+
+
+class RuntimeExited(Record):
+    """The runtime's process has ended, and with it all that it had started.
+
+    `exit_status` is that of exit(), or None when `signal` ended it; `was_oom` when the kernel killed for memory.
+    """
+
+    exit_status: "int | None" = None
+    signal: "int | None" = None
+    was_oom: bool = False
+
+
+class SpawnFailed(Record):
+    """The runtime's process could not be started; `error_type` is "Runtime.InvalidEntrypoint" or the like."""
+
+    error_type: str
+    message: str
+
+
+class TimerFired(Record):
+    """A timer set with SetTimer has run down."""
+
+    name: str
+
+
+class ShutdownRequested(Record):
+    """The environment is to end."""

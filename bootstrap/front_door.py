@@ -1,0 +1,246 @@
+"""The front door: what callers ask of the environment, by the service's Invoke API (service spec §2.1 to §2.3)."""
+
+import os
+
+from .commands import Answer, ReportInit, TurnAway
+from .events import Invocation, InvokeReceived
+from .output import billed_ms
+from .wire import (
+    CLIENT_CONTEXT,
+    ERROR_TYPE,
+    EXECUTED_VERSION,
+    FUNCTION_ARN,
+    FUNCTION_ERROR,
+    INIT_PATH,
+    INVOCATION_TYPE,
+    INVOKE_PREFIX,
+    INVOKE_SUFFIX,
+    LOG_RESULT,
+    LOG_TYPE,
+    MAX_CLIENT_CONTEXT,
+    MAX_EVENT,
+    REPORT,
+    REQUEST_ID,
+    TRACE_ID,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .http1 import Request
+    from .loop import Loop
+
+# Codes that the service's front end answers with, before any operation: their body has no "Type".
+FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
+HEX = frozenset("0123456789abcdefABCDEF")
+_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN = (
+    name.lower() for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN)
+)
+
+
+class BadRequest(Exception):
+    """The caller's mistake: (status, code, message)."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class FrontDoor:
+    """Requests in, answers out."""
+
+    max_body = MAX_EVENT
+
+    def __init__(self, loop: "Loop") -> None:
+        self._loop = loop
+        self._settings = loop.settings
+        self._init_waiters: list[Connection] = []
+        loop.performers[Answer] = self._answer
+        loop.performers[TurnAway] = self._turn_away
+        report_init = loop.performers[ReportInit]
+        loop.performers[ReportInit] = lambda report: (report_init(report), self._init_ended(report))
+
+    def handle(self, request: "Request", connection: "Connection") -> None:
+        """Route one request."""
+        path = request.path
+        if path.startswith(INVOKE_PREFIX) and path.endswith(INVOKE_SUFFIX):
+            name = path[len(INVOKE_PREFIX) : -len(INVOKE_SUFFIX)]
+            if name and "/" not in name:
+                if request.method != "POST":
+                    _refuse(connection, 405, "MethodNotAllowedException", "Invoke is a POST request", ("Allow", "POST"))
+                    return
+                try:
+                    self._invoke(request, connection, name)
+                except BadRequest as error:
+                    _refuse(connection, error.status, error.code, str(error))
+                return
+        elif path == INIT_PATH and self._settings.is_managed:
+            self._init_waiters.append(connection)
+            if self._loop.machine.init_result is not None:
+                self._init_ended(self._loop.machine.init_result)
+            return
+        usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
+        message = f"no operation at {request.method} {path}; {usage}"
+        _refuse(connection, 404, "UnknownOperationException", message)
+
+    def _invoke(self, request: "Request", connection: "Connection", name: str) -> None:
+        headers = request.headers
+        kind = headers.get(_TYPE, "RequestResponse")
+        if kind not in ("RequestResponse", "Event", "DryRun"):
+            raise BadRequest(
+                400,
+                "ValidationException",
+                f"1 validation error detected: Value '{kind}' at 'invocationType' failed to satisfy constraint: "
+                "Member must satisfy enum value set: [RequestResponse, Event, DryRun]",
+            )
+        if request.too_large:
+            raise BadRequest(
+                413,
+                "RequestEntityTooLargeException",
+                f"Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction operation",
+            )
+        if not self._settings.is_managed:
+            _check_json(request.body)
+        request_id = headers.get(_REQUEST_ID, "")
+        if not _is_request_id(request_id):
+            request_id = new_request_id()
+        invocation = Invocation(
+            request_id=request_id,
+            body=request.body or b"{}",
+            caller=connection if kind == "RequestResponse" else None,
+            function_arn=self._arn(request, name),
+            trace_id=headers.get(_TRACE_ID) or new_trace_id(),
+            client_context=_client_context(headers.get(_CONTEXT, "")),
+            wants_log=headers.get(_LOG_TYPE) == "Tail",
+        )
+        if kind != "RequestResponse":
+            connection.respond(202 if kind == "Event" else 204, [(REQUEST_ID, request_id)])
+            if kind == "DryRun":
+                return
+        self._loop.tell(InvokeReceived(invocation))
+
+    def _arn(self, request: "Request", name: str) -> str:
+        """As the manager says; else as the path says it: any name, `name:qualifier` or ARN."""
+        if self._settings.is_managed:
+            return request.headers.get(_ARN, "")
+        from .quoting import query_value, unquote
+
+        name = unquote(name)
+        if not name.isprintable():
+            raise BadRequest(400, "ValidationException", "the function's name has control characters in it")
+        arn = name if name.startswith("arn:") else self._settings.arn_for(name.rpartition("function:")[2])
+        qualifier = query_value(request.query, "Qualifier")
+        return f"{arn}:{qualifier}" if qualifier and qualifier.isprintable() and arn.count(":") == 6 else arn
+
+    def _answer(self, command: Answer) -> None:
+        invocation = command.invocation
+        if invocation.caller is None:
+            return
+        headers = [
+            ("Content-Type", "application/json"),
+            (REQUEST_ID, invocation.request_id),
+            ("x-amzn-Remapped-Content-Length", "0"),
+            (EXECUTED_VERSION, self._settings.function_version),
+            (TRACE_ID, invocation.trace_id),
+        ]
+        if command.is_error:
+            headers.append((FUNCTION_ERROR, "Unhandled"))
+        if invocation.wants_log:
+            from binascii import b2a_base64
+
+            headers.append((LOG_RESULT, b2a_base64(self._loop.log.tail(), newline=False).decode()))
+        if self._settings.is_managed:
+            headers.append((REPORT, self._report()))
+        invocation.caller.respond(200, headers, command.body)
+
+    def _report(self) -> str:
+        report = self._loop.last_report
+        assert report is not None
+        init = "" if report.init_ms is None else f"{report.init_ms:.2f}"
+        return f"{report.duration_ms:.2f};{billed_ms(report)};{self._loop.used_mb};{init};{report.status}"
+
+    def _turn_away(self, command: TurnAway) -> None:
+        caller = command.invocation.caller
+        if caller is None:
+            return
+        if "shutting down" in command.message:
+            _refuse(caller, 503, "ServiceException", command.message)
+        else:
+            reason = '"Reason":"ConcurrentInvocationLimitExceeded",'
+            body = f'{{{reason}"Type":"User","message":"Rate Exceeded."}}'.encode()
+            caller.respond(429, [("Content-Type", "application/json"), (ERROR_TYPE, "TooManyRequestsException")], body)
+
+    def _init_ended(self, report: ReportInit) -> None:
+        if report.phase != "init":
+            return
+        body = f'{{"status":"{report.status}","durationMs":{report.duration_ms:.2f},"errorType":"{report.error_type}"}}'
+        waiters, self._init_waiters = self._init_waiters, []
+        for connection in waiters:
+            connection.respond(200, [("Content-Type", "application/json")], body.encode())
+
+
+def _refuse(connection: "Connection", status: int, code: str, message: str, *headers: "tuple[str, str]") -> None:
+    import json
+
+    document = {} if code in FRONT_END_CODES else {"Type": "User" if status < 500 else "Service"}
+    document["message"] = message
+    wire = [("Content-Type", "application/json"), (REQUEST_ID, new_request_id()), (ERROR_TYPE, code), *headers]
+    connection.respond(status, wire, json.dumps(document).encode())
+
+
+def _check_json(body: bytes) -> None:
+    """Refuse what isn't JSON as the service does (RFC 8259: no NaN, no Infinity)."""
+    if not body:
+        return
+    import json
+
+    try:
+        json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        message = f"Could not parse request body into json: Could not parse payload into json: {error}"
+        raise BadRequest(400, "InvalidRequestContentException", message) from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"Non-standard token '{name}'")
+
+
+def _client_context(text: str) -> str:
+    """The client context as JSON text on one line, from its base64 form."""
+    if not text:
+        return ""
+    import binascii
+
+    if len(text) > MAX_CLIENT_CONTEXT:
+        raise BadRequest(
+            400, "InvalidRequestContentException", f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes."
+        )
+    try:
+        raw = binascii.a2b_base64(text.encode("latin-1"))
+        decoded = raw.decode()
+    except (binascii.Error, UnicodeError, TypeError, ValueError):
+        message = "Client context must be valid Base64-encoded JSON."
+        raise BadRequest(400, "InvalidRequestContentException", message) from None
+    return "".join(character if ord(character) >= 32 else " " for character in decoded)
+
+
+def _is_request_id(text: str) -> bool:
+    """A UUID, and nothing that could break a path, a header or a log line."""
+    return len(text) == 36 and text.count("-") == 4 and HEX.issuperset(text.replace("-", ""))
+
+
+def new_request_id() -> str:
+    """A UUID of version 4; the `uuid` module costs 6 ms to import."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_trace_id() -> str:
+    """A trace header for a caller that sent none."""
+    import time
+
+    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"

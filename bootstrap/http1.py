@@ -1,0 +1,272 @@
+"""Sans-I/O HTTP/1.1 for servers: bytes in, requests out; responses in, bytes out.
+
+Why not a library: runtime clients send single header lines of up to 1 MiB, chunked bodies and trailers; the standard
+library's and h11's limits are lower, and both cost more at start-up than this whole module. Framing is strict where
+laxness would let two readers see two requests: no Content-Length beside Transfer-Encoding, no repeated lengths that
+differ, no folded header lines, no control characters. Source: RFC 9112.
+"""
+
+from .errors import ProtocolError
+from .wire import MAX_HEADERS
+
+REASONS = {
+    100: "Continue",
+    200: "OK",
+    202: "Accepted",
+    204: "No Content",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    417: "Expectation Failed",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# A body past its limit is read to its end, unstored, so that the connection stays usable; past this one it is cut.
+MAX_DRAINED = 1 << 30
+MAX_CHUNK_LINE = 4_096
+
+HEAD, SIZED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS = range(6)
+
+
+class Request:
+    """One request: `path` and `query` as sent (still percent-encoded), header names in lower case.
+
+    `too_large` says that the body passed `max_body`; `body` is then empty.
+    """
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query", "too_large", "trailers")
+
+    def __init__(self, method: str, path: str, query: str, headers: "dict[str, str]", keep_alive: bool) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.trailers: dict[str, str] = {}
+        self.too_large = False
+
+
+class RequestParser:
+    """Cuts a stream of bytes into requests; one parser for one connection."""
+
+    def __init__(self, max_body: int) -> None:
+        self.max_body = max_body
+        self.wants_continue = False
+        self._buffer = bytearray()
+        self._searched = 0
+        self._state = HEAD
+        self._request: Request | None = None
+        self._chunks: list[bytes] = []
+        self._remaining = 0
+        self._stored = 0
+        self._drained = 0
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Whether no byte of a further request has come."""
+        return self._state == HEAD and not self._buffer
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the connection."""
+        self._buffer += data
+
+    def next_request(self) -> "Request | None":
+        """The next whole request, or None until more bytes come. Raises ProtocolError, after which: close."""
+        if self._state == HEAD and not self._read_head():
+            return None
+        if not self._read_body():
+            return None
+        request, self._request = self._request, None
+        assert request is not None
+        if not request.too_large:
+            request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks = []
+        self._stored = self._drained = 0
+        self._state = HEAD
+        self.wants_continue = False
+        return request
+
+    def _read_head(self) -> bool:
+        buffer = self._buffer
+        while buffer[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before a request is ignored
+            del buffer[:2]
+            self._searched = 0
+        end = buffer.find(b"\r\n\r\n", self._searched)
+        if end < 0:
+            if len(buffer) > MAX_HEADERS:
+                raise ProtocolError(431, f"the header is longer than {MAX_HEADERS} bytes")
+            self._searched = max(0, len(buffer) - 3)
+            return False
+        if end > MAX_HEADERS:
+            raise ProtocolError(431, f"the header is longer than {MAX_HEADERS} bytes")
+        lines = buffer[:end].decode("latin-1").split("\r\n")
+        del buffer[: end + 4]
+        self._searched = 0
+        self._request = request = _parse_request_line(lines[0])
+        request.headers = headers = parse_headers(lines, 1)
+        connection = headers.get("connection")
+        if connection is not None:
+            tokens = [token.strip() for token in connection.lower().split(",")]
+            request.keep_alive = "close" not in tokens and (request.keep_alive or "keep-alive" in tokens)
+        self._frame(headers)
+        return True
+
+    def _frame(self, headers: "dict[str, str]") -> None:
+        """Decide how the body is delimited (RFC 9112 §6.3)."""
+        coding = headers.get("transfer-encoding")
+        length = headers.get("content-length")
+        if coding is not None:
+            if length is not None:
+                raise ProtocolError(400, "both Content-Length and Transfer-Encoding were sent")
+            if coding.lower() != "chunked":
+                raise ProtocolError(501, f"the transfer coding {coding!r} is not supported")
+            self._state = CHUNK_SIZE
+        elif length is not None:
+            self._remaining = _parse_length(length)
+            self._state = SIZED
+        else:
+            self._remaining = 0
+            self._state = SIZED
+            return
+        expectation = headers.get("expect")
+        if expectation is not None:
+            if expectation.lower() != "100-continue":
+                raise ProtocolError(417, f"the expectation {expectation!r} is not supported")
+            self.wants_continue = not self._buffer
+
+    def _read_body(self) -> bool:
+        """Consume what is here of the body; True when it is whole."""
+        while True:
+            if self._state == SIZED:
+                return self._take()
+            if self._state == CHUNK_DATA:
+                if not self._take():
+                    return False
+                self._state = CHUNK_END
+            if self._state == CHUNK_END:
+                if len(self._buffer) < 2:
+                    return False
+                if self._buffer[:2] != b"\r\n":
+                    raise ProtocolError(400, "a chunk does not end where its size says")
+                del self._buffer[:2]
+                self._state = CHUNK_SIZE
+            if self._state == CHUNK_SIZE and not self._read_chunk_size():
+                return False
+            if self._state == TRAILERS:
+                return self._read_trailers()
+
+    def _take(self) -> bool:
+        if self._remaining == 0:
+            return True
+        buffer = self._buffer
+        if not buffer:
+            return False
+        if len(buffer) <= self._remaining:
+            data = bytes(buffer)
+            buffer.clear()
+        else:
+            data = bytes(buffer[: self._remaining])
+            del buffer[: self._remaining]
+        self._remaining -= len(data)
+        self._stored += len(data)
+        assert self._request is not None
+        if self._stored > self.max_body:
+            self._request.too_large = True
+            self._chunks = []
+            if self._stored > MAX_DRAINED:
+                raise ProtocolError(413, f"the body is longer than {MAX_DRAINED} bytes")
+        else:
+            self._chunks.append(data)
+        return self._remaining == 0
+
+    def _read_chunk_size(self) -> bool:
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            if len(self._buffer) > MAX_CHUNK_LINE:
+                raise ProtocolError(400, "a chunk's size line is too long")
+            return False
+        size = bytes(self._buffer[:end]).split(b";", 1)[0].strip(b" \t")
+        del self._buffer[: end + 2]
+        if not size or len(size) > 16 or size.strip(b"0123456789abcdefABCDEF"):
+            raise ProtocolError(400, "a chunk's size is not a hexadecimal number")
+        self._remaining = int(size, 16)
+        self._state = CHUNK_DATA if self._remaining else TRAILERS
+        return True
+
+    def _read_trailers(self) -> bool:
+        if self._buffer[:2] == b"\r\n":
+            del self._buffer[:2]
+            return True
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > MAX_HEADERS:
+                raise ProtocolError(431, f"the trailers are longer than {MAX_HEADERS} bytes")
+            return False
+        lines = self._buffer[:end].decode("latin-1").split("\r\n")
+        del self._buffer[: end + 4]
+        assert self._request is not None
+        self._request.trailers = parse_headers(lines, 0)
+        return True
+
+
+def _parse_request_line(line: str) -> Request:
+    parts = line.split(" ")
+    if len(parts) != 3 or not parts[0] or not TOKEN.issuperset(parts[0]):
+        raise ProtocolError(400, "the request line is not 'METHOD target HTTP/1.1'")
+    method, target, version = parts
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        status = 505 if version.startswith("HTTP/") else 400
+        raise ProtocolError(status, "the protocol is not HTTP/1.1")
+    if target.startswith(("http://", "https://")):
+        target = "/" + target.split("/", 3)[3] if target.count("/") > 2 else "/"
+    if not target.startswith("/") or not target.isprintable():
+        raise ProtocolError(400, "the request target is not a path")
+    path, _, query = target.partition("?")
+    return Request(method, path, query, {}, version == "HTTP/1.1")
+
+
+def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
+    """Header lines → values by lower-case name; repeated ones are joined with ", " as RFC 9110 §5.3 has it."""
+    headers: dict[str, str] = {}
+    for index in range(first, len(lines)):
+        name, colon, value = lines[index].partition(":")
+        if not colon or not name or not TOKEN.issuperset(name):
+            raise ProtocolError(400, "a header line is not 'Name: value'")
+        value = value.strip(" \t")
+        if "\0" in value or "\r" in value or "\n" in value:
+            raise ProtocolError(400, f"the header {name} has a control character in it")
+        name = name.lower()
+        if name in headers:
+            if name == "content-length" and headers[name] == value:
+                continue
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
+    return headers
+
+
+def _parse_length(text: str) -> int:
+    if not text.isdigit() or not text.isascii() or len(text) > 15:
+        raise ProtocolError(400, "Content-Length is not a number")
+    return int(text)
+
+
+def response(status: int, headers: "list[tuple[str, str]]", body: bytes, keep_alive: bool = True) -> bytes:
+    """A whole response in one piece, so that it leaves in one segment."""
+    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if status != 204:
+        lines.append(f"Content-Length: {len(body)}")
+    if not keep_alive:
+        lines.append("Connection: close")
+    head = "\r\n".join(lines) + "\r\n\r\n"
+    return head.encode("latin-1", "replace") + body

@@ -1,0 +1,274 @@
+"""The shell around the machine: one thread, one selector, sockets, pipes, signals and timers.
+
+It feeds events in and carries commands out. What a command means on the wire is the doors' business: they register a
+performer for each command type that is theirs. `_socket` is used directly because `socket` costs 10 ms to import.
+"""
+
+import _socket
+import collections
+import errno
+import os
+import select
+import signal
+import time
+
+from .commands import (
+    CancelTimer,
+    Exit,
+    KillRuntime,
+    ReportEnd,
+    ReportFault,
+    ReportInit,
+    ReportStart,
+    SetTimer,
+    SpawnRuntime,
+    TerminateRuntime,
+)
+from .connection import Connection
+from .events import PollLost, ShutdownRequested, SpawnFailed, TimerFired
+from .output import LineReader, Log, end_lines, init_report_line, start_line, timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Protocol
+
+    from .http1 import Request
+    from .lifecycle import Machine
+    from .records import Record
+    from .settings import Settings
+    from .supervisor import Supervisor
+
+    class Door(Protocol):
+        """What answers the requests of one listener."""
+
+        max_body: int
+
+        def handle(self, request: Request, connection: Connection) -> None:
+            """Answer now, or keep the connection and answer later."""
+
+
+MAX_CONNECTIONS = 4_096  # for each listener; further callers wait in the kernel's queue
+BACKLOG = 1_024
+# A request that stops coming half-way is cut after this long, so that slow senders can't use up the connections.
+MAX_SILENCE_S = 60.0
+SWEEP_TIMER = "sweep"
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+
+class Loop:
+    """Owns every descriptor of the process."""
+
+    def __init__(self, machine: "Machine", settings: "Settings", supervisor: "Supervisor", log: Log) -> None:
+        self.machine = machine
+        self.settings = settings
+        self.supervisor = supervisor
+        self.log = log
+        self.last_report: ReportEnd | None = None
+        self.used_mb = 0
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callable[[int], None]] = {}
+        self._timers: dict[str, float] = {}
+        self._pipes: list[LineReader] = []
+        self._connections: set[Connection] = set()
+        self._events: collections.deque[Record] = collections.deque()
+        self._is_telling = False
+        self._is_over = False
+        self._log_is_watched = False
+        self.performers: dict[type, Callable[[Any], None]] = {
+            SpawnRuntime: self._spawn,
+            KillRuntime: lambda _: supervisor.kill(),
+            TerminateRuntime: lambda _: supervisor.terminate(),
+            SetTimer: self._set_timer,
+            CancelTimer: lambda command: self._timers.pop(command.name, None),
+            ReportInit: self._report_init,
+            ReportStart: self._report_start,
+            ReportFault: self._report_fault,
+            ReportEnd: self._report_end,
+            Exit: self._exit,
+        }
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the machine says Exit."""
+        self._watch_signals()
+        self._timers[SWEEP_TIMER] = time.monotonic() + MAX_SILENCE_S
+        while not self._is_over:
+            for fd, mask in self._epoll.poll(self._until_next_timer()):
+                watcher = self._watched.get(fd)
+                if watcher is not None:
+                    watcher(mask)
+            self._fire_timers()
+            self._watch_log()
+        self._drain()
+        self.log.flush()
+
+    def tell(self, event: "Record") -> None:
+        """Feed the machine, and do what it says; events that come up meanwhile are fed after."""
+        self._events.append(event)
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._events:
+                for command in self.machine.accept(self._events.popleft(), time.monotonic()):
+                    self.performers[type(command)](command)
+        finally:
+            self._is_telling = False
+
+    def watch(self, fd: int, mask: int, watcher: "Callable[[int], None]") -> None:
+        """Call `watcher(mask)` when `fd` is ready; replaces what was watched of it."""
+        if fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
+        self._watched[fd] = watcher
+
+    def forget(self, fd: int) -> None:
+        """Stop watching `fd`, which is still open."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def _until_next_timer(self) -> float:
+        return max(0.0, min(self._timers.values()) - time.monotonic())
+
+    def _fire_timers(self) -> None:
+        now = time.monotonic()
+        for name in [name for name, at in self._timers.items() if at <= now]:
+            if name == SWEEP_TIMER:
+                self._timers[name] = now + MAX_SILENCE_S / 4
+                for connection in [c for c in self._connections if c.is_stalled(now - MAX_SILENCE_S)]:
+                    connection.close()
+            else:
+                del self._timers[name]
+                self.tell(TimerFired(name))
+
+    def _set_timer(self, command: SetTimer) -> None:
+        self._timers[command.name] = command.at
+
+    def _exit(self, _: Exit) -> None:
+        self._is_over = True
+
+    # -- signals and the runtime's process ------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self.watch(read, READ, lambda _: self._signalled(read))
+
+    def _signalled(self, fd: int) -> None:
+        numbers = os.read(fd, 4096)
+        exited = self.supervisor.reap()
+        if exited is not None:
+            self._drain()
+            self._close_pipes()
+            self.tell(exited)
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self.tell(ShutdownRequested())
+
+    def _spawn(self, command: SpawnRuntime) -> None:
+        self._close_pipes()
+        result = self.supervisor.spawn(command)
+        if isinstance(result, SpawnFailed):
+            self.tell(result)
+            return
+        for fd in result:
+            reader = LineReader(fd, self.log)
+            self._pipes.append(reader)
+            self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
+
+    def _read_pipe(self, reader: LineReader) -> None:
+        if not reader.read():
+            self._close_pipe(reader)
+
+    def _drain(self) -> None:
+        for reader in list(self._pipes):
+            self._read_pipe(reader)
+
+    def _close_pipes(self) -> None:
+        for reader in list(self._pipes):
+            reader.flush()
+            self._close_pipe(reader)
+
+    def _close_pipe(self, reader: LineReader) -> None:
+        self._pipes.remove(reader)
+        self.forget(reader.fd)
+        os.close(reader.fd)
+
+    # -- the log --------------------------------------------------------------------------------------------------
+
+    def _report_init(self, report: ReportInit) -> None:
+        self._drain()
+        if report.status != "success":
+            self.log.write(init_report_line(report).encode())
+
+    def _report_start(self, command: ReportStart) -> None:
+        self._drain()
+        self.log.begin()
+        self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
+
+    def _report_fault(self, fault: ReportFault) -> None:
+        self._drain()
+        prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
+        self.log.write(f"{prefix}{fault.text}\n".encode())
+
+    def _report_end(self, report: ReportEnd) -> None:
+        for reader in list(self._pipes):
+            self._read_pipe(reader)
+            reader.flush()
+        self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
+        self.last_report = report
+        self.log.write(end_lines(report, self.settings.memory_mb, self.used_mb).encode())
+
+    def _watch_log(self) -> None:
+        """Have the backlog written as its reader takes it."""
+        if self.log.has_backlog == self._log_is_watched:
+            return
+        self._log_is_watched = self.log.has_backlog
+        if not self._log_is_watched:
+            self.forget(self.log.fd)
+            return
+        try:
+            self.watch(self.log.fd, WRITE, lambda _: self.log.flush())
+        except PermissionError:
+            self._log_is_watched = False  # a regular file is always ready and can't be watched
+
+    # -- listeners and connections --------------------------------------------------------------------------------
+
+    def listen(self, sock: "_socket.socket", door: "Door") -> None:
+        """Accept connections on a bound socket and have `door` answer them."""
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        self.watch(sock.fileno(), READ, lambda _: self._accept(sock, door))
+
+    def _accept(self, sock: "_socket.socket", door: "Door") -> None:
+        while len(self._connections) < MAX_CONNECTIONS:
+            try:
+                fd, _ = sock._accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    break
+                return
+            self._connections.add(Connection(fd, sock.family, self, door))
+        else:
+            fd = -1
+        # Out of descriptors or past the bound: leave the rest in the kernel's queue until a connection closes.
+        self.forget(sock.fileno())
+        self._full = (sock, door)
+
+    _full: "tuple[Any, Door] | None" = None
+
+    def connection_closed(self, connection: Connection) -> None:
+        """A connection is gone; if it was a poll, the machine must know."""
+        self._connections.discard(connection)
+        if self._full is not None:
+            sock, door = self._full
+            self._full = None
+            self.watch(sock.fileno(), READ, lambda _: self._accept(sock, door))
+        if connection.is_poll:
+            self.tell(PollLost(connection))

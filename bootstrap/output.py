@@ -1,0 +1,186 @@
+"""Log lines: what the runtime prints and what the platform says, to one place, and the tail that callers may ask for.
+
+A function is never held up by its log: what the reader of our log does not take in time is dropped and counted.
+"""
+
+import os
+import time
+
+from .records import Record
+from .wire import MAX_LOG_TAIL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .commands import ReportEnd, ReportInit
+
+MAX_LINE = 262_144  # a longer line is cut into several, as the service does
+MAX_BACKLOG = 4_194_304  # bytes that wait for a slow reader before lines are dropped
+PIPE_READ = 65_536
+
+
+class Dropped(Record):
+    """How much was lost since the reader last kept up."""
+
+    lines: int
+    octets: int
+
+
+class Log:
+    """One destination for whole lines, and the last 4 KB of the current invocation."""
+
+    def __init__(self, path: str = "") -> None:
+        self._fd = _open_log(path)
+        self._backlog = bytearray()
+        self._lost_lines = 0
+        self._lost_bytes = 0
+        self._tail = bytearray()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to watch while `has_backlog`."""
+        return self._fd
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether lines wait to be written."""
+        return bool(self._backlog)
+
+    def begin(self) -> None:
+        """A new invocation: its tail starts empty."""
+        self._tail.clear()
+
+    def tail(self) -> bytes:
+        """The last 4 KB since `begin`."""
+        return bytes(self._tail[-MAX_LOG_TAIL:])
+
+    def write(self, text: bytes) -> None:
+        """Take whole lines, newline included."""
+        self._tail += text
+        if len(self._tail) > 16 * MAX_LOG_TAIL:
+            del self._tail[:-MAX_LOG_TAIL]
+        if len(self._backlog) + len(text) > MAX_BACKLOG:
+            self._lost_lines += text.count(b"\n")
+            self._lost_bytes += len(text)
+            return
+        self._backlog += text
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the reader takes now."""
+        while self._backlog:
+            try:
+                written = os.write(self._fd, self._backlog[:PIPE_READ])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._backlog.clear()  # nobody reads any more
+                return
+            del self._backlog[:written]
+        if self._lost_lines:
+            notice = f"rie: {self._lost_lines} lines ({self._lost_bytes} bytes) dropped: the log's reader is too slow\n"
+            self._lost_lines = self._lost_bytes = 0
+            self._backlog += notice.encode()
+            self.flush()
+
+
+def _open_log(path: str) -> int:
+    """A non-blocking descriptor of our own; standard output's, opened anew so that others' keep their mode."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path or "/proc/self/fd/1", flags)
+    except OSError:
+        if path:
+            raise
+        return 1  # a socket can't be opened anew; then writing waits for its reader
+
+
+class LineReader:
+    """Cuts what a pipe gives into lines."""
+
+    def __init__(self, fd: int, log: Log) -> None:
+        self.fd = fd
+        self._log = log
+        self._partial = bytearray()
+
+    def read(self) -> bool:
+        """Pass on what is there; False at the end of the pipe."""
+        while True:
+            try:
+                data = os.read(self.fd, PIPE_READ)
+            except BlockingIOError:
+                return True
+            except OSError:
+                data = b""
+            if not data:
+                self.flush()
+                return False
+            self._take(data)
+            if len(data) < PIPE_READ:
+                return True
+
+    def _take(self, data: bytes) -> None:
+        end = data.rfind(b"\n") + 1
+        if end:
+            self._log.write(bytes(self._partial) + data[:end])
+            self._partial = bytearray(data[end:])
+        else:
+            self._partial += data
+        while len(self._partial) > MAX_LINE:
+            self._log.write(bytes(self._partial[:MAX_LINE]) + b"\n")
+            del self._partial[:MAX_LINE]
+
+    def flush(self) -> None:
+        """Pass on a line that has no end yet, because what it belongs to is over."""
+        if self._partial:
+            self._log.write(bytes(self._partial) + b"\n")
+            self._partial.clear()
+
+
+def timestamp() -> str:
+    """Now, as the service writes it: 2025-11-25T02:26:54.123Z."""
+    now = time.time()
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+
+
+# -- the platform's lines, text format (service spec §11.2); fields are separated by one tab ---------------------------
+
+
+def init_start_line(version: str) -> str:
+    """INIT_START, once for each environment."""
+    return f"INIT_START Runtime Version: rie:{version}\tRuntime Version ARN: \n"
+
+
+def init_report_line(report: "ReportInit") -> str:
+    """INIT_REPORT, only for an init that did not end well."""
+    line = f"INIT_REPORT Init Duration: {report.duration_ms:.2f} ms\tPhase: {report.phase}\tStatus: {report.status}"
+    if report.error_type and report.status == "error":
+        line += f"\tError Type: {report.error_type}"
+    return line + "\n"
+
+
+def start_line(request_id: str, version: str) -> str:
+    """START."""
+    return f"START RequestId: {request_id} Version: {version}\n"
+
+
+def billed_ms(report: "ReportEnd") -> int:
+    """Whole milliseconds, init included where it was part of this invocation's environment starting."""
+    total = report.duration_ms + (report.init_ms or 0.0)
+    return max(1, int(total) + (total > int(total)))
+
+
+def end_lines(report: "ReportEnd", memory_mb: int, used_mb: int) -> str:
+    """END and REPORT. A handler's own error adds nothing to REPORT; the trailing tab is real."""
+    request_id = report.invocation.request_id
+    line = (
+        f"END RequestId: {request_id}\n"
+        f"REPORT RequestId: {request_id}\tDuration: {report.duration_ms:.2f} ms\t"
+        f"Billed Duration: {billed_ms(report)} ms\tMemory Size: {memory_mb} MB\tMax Memory Used: {used_mb} MB\t"
+    )
+    if report.init_ms is not None:
+        line += f"Init Duration: {report.init_ms:.2f} ms\t"
+    if report.status == "timeout":
+        line += "Status: timeout"
+    elif report.status == "failure":
+        line += f"Status: error\tError Type: {report.error_type}"
+    return line + "\n"

@@ -1,0 +1,167 @@
+"""What the bootstrap was told: read once from the environment and the arguments, checked, and never again looked up."""
+
+import os
+import time
+
+from .errors import SettingsError
+from .records import Record
+from .wire import ENV_LOG, ENV_SOCKET, PRIVATE_ENV_PREFIX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Where a runtime without a command of its own is looked for, in the service's order after /var/runtime, which is
+# where base images with a language keep theirs.
+BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
+RUNTIME_API = "127.0.0.1:9001"
+FRONT_DOOR = "0.0.0.0:8080"
+UNPRIVILEGED = (993, 990)  # uid and gid of functions, as on the service
+
+# What functions see unless the image sets it (service spec §3.8).
+DEFAULT_VARIABLES = {
+    "LANG": "en_US.UTF-8",
+    "TZ": ":UTC",
+    "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+    "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    "LAMBDA_TASK_ROOT": "/var/task",
+    "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    "AWS_REGION": "us-east-1",
+    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+}
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+class Settings(Record):
+    """All of it. Addresses are (host, port); `command` empty means: look for a bootstrap file.
+
+    `is_managed` says that a manager runs us: it names the request, checks events and knows the function's ARN.
+    """
+
+    function_name: str
+    function_version: str
+    memory_mb: int
+    timeout_s: float
+    region: str
+    account: str
+    command: "tuple[str, ...]"
+    working_directory: str
+    variables: "dict[str, str]"
+    runtime_api: "tuple[str, int]"
+    front_door: "tuple[str, int]"
+    socket_path: str
+    log_path: str
+    user: "tuple[int, int] | None"
+    grace_s: float
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether callers reach us through a manager's UNIX socket only."""
+        return bool(self.socket_path)
+
+    def arn_for(self, name: str) -> str:
+        """The ARN of the function that a caller named, where nothing else says it."""
+        return f"arn:aws:lambda:{self.region}:{self.account}:function:{name}"
+
+
+def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
+    """Settings from the process's environment and its arguments (without argv[0]). Raises SettingsError."""
+    command, handler = _command(arguments)
+    variables = _variables(environ, handler)
+    return Settings(
+        function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
+        function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
+        memory_mb=int(_number(variables, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1)),
+        timeout_s=_number({**environ}, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default="3"),
+        region=variables["AWS_REGION"],
+        account=environ.get("AWS_ACCOUNT_ID", "123456789012"),
+        command=command,
+        working_directory=environ.get("RIE_WORKING_DIRECTORY") or _working_directory(command),
+        variables=variables,
+        runtime_api=_address(RUNTIME_API),
+        front_door=_address(environ.get("RIE_ADDRESS", FRONT_DOOR)),
+        socket_path=environ.get(ENV_SOCKET, ""),
+        log_path=environ.get(ENV_LOG, ""),
+        user=_user(environ.get("RIE_USER", "")),
+        grace_s=_number({**environ}, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
+    )
+
+
+def _command(arguments: "list[str]") -> "tuple[tuple[str, ...], str]":
+    """The runtime's command and the handler that the arguments name.
+
+    One argument that is no program is the handler for the image's bootstrap file, as with the service's base images;
+    otherwise the arguments are the command, and the last of several is the handler too.
+    """
+    if not arguments:
+        return (), ""
+    if len(arguments) == 1:
+        name = arguments[0]
+        if "/" not in name and not _on_path(name) and any(os.path.exists(path) for path in BOOTSTRAPS):
+            return (), name
+        return tuple(arguments), ""
+    return tuple(arguments), arguments[-1]
+
+
+def _on_path(name: str) -> bool:
+    directories = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")
+    return any(os.access(f"{directory}/{name}", os.X_OK) for directory in directories if directory)
+
+
+def _working_directory(command: "tuple[str, ...]") -> str:
+    """An image's own WORKDIR for its own command, /var/task for a bootstrap file."""
+    return os.getcwd() if command or not os.path.isdir("/var/task") else "/var/task"
+
+
+def _variables(environ: "Mapping[str, str]", handler: str) -> "dict[str, str]":
+    """The runtime's environment: ours less what is private, and the service's variables where the image has none."""
+    variables = {name: value for name, value in environ.items() if not name.startswith(PRIVATE_ENV_PREFIX)}
+    for name in CREDENTIALS:
+        if not variables.get(name, "x"):
+            del variables[name]  # an empty credential breaks SDKs; an absent one is looked for elsewhere
+    if variables.get("HOME") == "/root":
+        del variables["HOME"]  # set by container engines; the function is another user and can't read it
+    for name, value in DEFAULT_VARIABLES.items():
+        variables.setdefault(name, value)
+    handler = variables.pop("AWS_LAMBDA_FUNCTION_HANDLER", "") or variables.get("_HANDLER", "") or handler
+    variables["_HANDLER"] = handler
+    name = variables.setdefault("AWS_LAMBDA_FUNCTION_NAME", "function")
+    version = variables.setdefault("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+    variables.setdefault("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+    variables.setdefault("AWS_DEFAULT_REGION", variables["AWS_REGION"])
+    variables.setdefault("AWS_LAMBDA_LOG_GROUP_NAME", f"/aws/lambda/{name}")
+    stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
+    variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
+    variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
+    variables["AWS_LAMBDA_RUNTIME_API"] = RUNTIME_API
+    return variables
+
+
+def _number(values: "Mapping[str, str]", name: str, least: float, default: str = "") -> float:
+    text = values.get(name) or default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not least <= number < 1e9:
+        raise SettingsError(f"cannot read {name}: {text!r} is not a number of at least {least}")
+    return number
+
+
+def _address(text: str) -> "tuple[str, int]":
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) < 65536:
+        raise SettingsError(f"cannot read an address: {text!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _user(text: str) -> "tuple[int, int] | None":
+    """RIE_USER: "uid:gid" to run the function as, "root" or "image" to leave it as we are; only root can change it."""
+    if os.geteuid() != 0 or text in ("root", "image"):
+        return None
+    if not text:
+        return UNPRIVILEGED
+    uid, colon, gid = text.partition(":")
+    if not uid.isdigit() or (colon and not gid.isdigit()):
+        raise SettingsError(f"cannot read RIE_USER: {text!r} is neither uid:gid nor root")
+    return int(uid), int(gid or uid)

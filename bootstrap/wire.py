@@ -1,0 +1,58 @@
+"""Paths, header names and limits on the wire: the one place that the bootstrap and the manager both read.
+
+Imports nothing. Sources: the service's Runtime API (2018-06-01) and Invoke API (2015-03-31).
+"""
+
+# Front door, what callers of the service see.
+INVOKE_PREFIX = "/2015-03-31/functions/"
+INVOKE_SUFFIX = "/invocations"
+
+# Front door, between the manager and its sandboxes only (never part of the service's API).
+INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} once the init phase has ended
+
+# Runtime API.
+RUNTIME_PREFIX = "/2018-06-01/runtime/"
+PING_PATH = "/2018-06-01/ping"
+
+# Headers of an invocation, caller's side.
+REQUEST_ID = "X-Amzn-RequestId"
+TRACE_ID = "X-Amzn-Trace-Id"
+INVOCATION_TYPE = "X-Amz-Invocation-Type"
+LOG_TYPE = "X-Amz-Log-Type"
+LOG_RESULT = "X-Amz-Log-Result"
+CLIENT_CONTEXT = "X-Amz-Client-Context"
+FUNCTION_ERROR = "X-Amz-Function-Error"
+EXECUTED_VERSION = "X-Amz-Executed-Version"
+ERROR_TYPE = "X-Amzn-ErrorType"
+# Manager to sandbox: the ARN exactly as the caller addressed the function (qualifier included).
+FUNCTION_ARN = "X-Rie-Function-Arn"
+# Sandbox to manager: what REPORT says, as "duration_ms;billed_ms;max_memory_mb;init_ms-or-empty;status".
+REPORT = "X-Rie-Report"
+
+# Headers of an invocation, runtime's side.
+RUNTIME_REQUEST_ID = "Lambda-Runtime-Aws-Request-Id"
+RUNTIME_DEADLINE_MS = "Lambda-Runtime-Deadline-Ms"
+RUNTIME_FUNCTION_ARN = "Lambda-Runtime-Invoked-Function-Arn"
+RUNTIME_TRACE_ID = "Lambda-Runtime-Trace-Id"
+RUNTIME_CLIENT_CONTEXT = "Lambda-Runtime-Client-Context"
+RUNTIME_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+
+# Limits of the service, bytes.
+MAX_EVENT = 6_291_456  # a synchronous request
+MAX_RESPONSE = 6_291_556  # 6 MiB and 100 bytes
+MAX_LOG_TAIL = 4_096
+MAX_CLIENT_CONTEXT = 3_583
+MAX_HEADERS = 1_179_648  # clients send single header lines of up to 1 MiB
+
+# Environment of the bootstrap when the manager runs it.
+ENV_SOCKET = "RIE_SOCKET"  # path of the UNIX socket that the front door listens on, instead of TCP port 8080
+ENV_LOG = "RIE_LOG"  # path of the FIFO or file that log lines are written to, instead of standard output
+DIR_IN_SANDBOX = "/run/rie"  # where the manager mounts the directory that holds both
+SOCKET_NAME = "front"
+LOG_NAME = "log"
+BUNDLE = "/opt/rie"  # where the bootstrap and its interpreter stand in an image
+ENTRYPOINT = "/opt/rie/bootstrap"
+# The prefix of variables that configure the bootstrap; none of them reaches the function.
+PRIVATE_ENV_PREFIX = "RIE_"
+RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
+RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64

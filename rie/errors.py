@@ -1,0 +1,91 @@
+"""Every error that this package raises.
+
+    RieError                      the root; its text reads "cannot <do what>: <why, with values>"
+    ├── HostFault                 this machine, its engine or a registry failed; a caller sees ServiceException (500)
+    │   ├── EngineUnavailable     the container engine does not answer
+    │   ├── RegistryUnavailable   the registry does not answer
+    │   ├── SandboxFailed         a sandbox did not start, died, or stopped answering
+    │   ├── DiskFull              no space is left where images or sandboxes are kept
+    │   └── StoreFailed           the database refused
+    ├── ImageFault                what the user named as an image can't be used
+    │   ├── ImageNotFound         no such repository, tag or digest
+    │   ├── ImageAccessDenied     the registry refused our credentials
+    │   └── ImageInvalid          wrong platform, bad manifest, digest mismatch, broken layer
+    ├── SettingsError             a setting can't be read
+    └── ServiceError              an answer of the Lambda API other than success (code, status, message)
+
+A function that fails is none of these: it is a *result* (`rie.model.invocation.Outcome`).
+"""
+
+from __future__ import annotations
+
+
+class RieError(Exception):
+    """The root of this package's errors."""
+
+
+class HostFault(RieError):
+    """This machine, its engine or a registry failed."""
+
+
+class EngineUnavailable(HostFault):
+    """The container engine does not answer."""
+
+
+class RegistryUnavailable(HostFault):
+    """The registry does not answer, or answers with an error of its own."""
+
+
+class SandboxFailed(HostFault):
+    """A sandbox did not start, died, or stopped answering."""
+
+
+class DiskFull(HostFault):
+    """No space is left where images or sandboxes are kept."""
+
+
+class StoreFailed(HostFault):
+    """The database refused a read or a write."""
+
+
+class ImageFault(RieError):
+    """What the user named as an image can't be used; `reference` is that name."""
+
+    def __init__(self, reference: str, why: str) -> None:
+        super().__init__(f"cannot use image {reference}: {why}")
+        self.reference = reference
+        self.why = why
+
+
+class ImageNotFound(ImageFault):
+    """No such repository, tag or digest."""
+
+
+class ImageAccessDenied(ImageFault):
+    """The registry refused our credentials."""
+
+
+class ImageInvalid(ImageFault):
+    """Wrong platform, bad manifest, digest mismatch, or a broken layer."""
+
+
+class SettingsError(RieError):
+    """A setting can't be read."""
+
+
+class ServiceError(RieError):
+    """An error answer of the Lambda API.
+
+    `code` is the exception's name in the service model ("ResourceNotFoundException") or one of the front end's
+    unmodelled codes ("ValidationException"); `status` the HTTP status, None to take it from the model; `extra`
+    further members of the JSON body (e.g. {"Reason": …}). Source: lambda service model and its recorded errors.
+    """
+
+    def __init__(
+        self, code: str, message: str | None, *, status: int | None = None, extra: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+        self.extra = extra or {}

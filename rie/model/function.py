@@ -1,0 +1,108 @@
+"""A function as it is stored: what was asked for, what serves invocations now, and its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rie.model.image import Image
+
+LATEST = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionKey:
+    """What names a function: unique per account and region."""
+
+    account: str
+    region: str
+    name: str
+
+    @property
+    def arn(self) -> str:
+        """The unqualified ARN."""
+        return f"arn:aws:lambda:{self.region}:{self.account}:function:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """Overrides of the image's ENTRYPOINT, CMD and WORKDIR; None where the image's own holds."""
+
+    entry_point: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    working_directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """Where an environment's lines go, and how they look."""
+
+    group: str
+    format: str = "Text"
+    application_level: str | None = None
+    system_level: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vpc:
+    """The network attachment that was asked for; both lists empty once it was taken away again."""
+
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    ipv6_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that an environment is made from. Any change of it makes a new one, with a new `configuration_id`."""
+
+    configuration_id: str
+    role: str
+    image_uri: str
+    image: Image
+    timeout_s: int = 3
+    memory_mb: int = 128
+    ephemeral_storage_mb: int = 512
+    architecture: str = "x86_64"
+    variables: Mapping[str, str] | None = None
+    image_config: ImageConfig = field(default_factory=ImageConfig)
+    logging: Logging = field(default_factory=lambda: Logging(group=""))
+    vpc: Vpc | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One version of a function ($LATEST so far).
+
+    `configuration` is the newest that was asked for; `serving` the newest that could be deployed, which is what
+    invocations run (None until the first deployment ended well). `last_modified` is as the API spells it
+    ("2025-11-25T02:26:54.123+0000").
+    """
+
+    key: FunctionKey
+    configuration: Configuration
+    serving: Configuration | None
+    revision_id: str
+    last_modified: str
+    version: str = LATEST
+    description: str = ""
+    tracing_mode: str = "PassThrough"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    state: str = "Pending"
+    state_reason: str | None = None
+    state_reason_code: str | None = None
+    last_update_status: str | None = None
+    last_update_status_reason: str | None = None
+    last_update_status_reason_code: str | None = None
+    dead_letter_arn: str | None = None
+    kms_key_arn: str | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether nothing of it could be deployed yet."""
+        return self.state == "Pending"
+
+    @property
+    def is_updating(self) -> bool:
+        """Whether an update is being deployed; the previous configuration serves meanwhile."""
+        return self.last_update_status == "InProgress"
