@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
 FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
+BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 HEX = frozenset("0123456789abcdefABCDEF")
 _REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN = (
     name.lower() for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN)
@@ -58,8 +59,8 @@ class FrontDoor:
         self._init_waiters: list[Connection] = []
         loop.performers[Answer] = self._answer
         loop.performers[TurnAway] = self._turn_away
-        report_init = loop.performers[ReportInit]
-        loop.performers[ReportInit] = lambda report: (report_init(report), self._init_ended(report))
+        self._log_init = loop.performers[ReportInit]
+        loop.performers[ReportInit] = self._report_init
 
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
@@ -171,9 +172,12 @@ class FrontDoor:
             body = f'{{{reason}"Type":"User","message":"Rate Exceeded."}}'.encode()
             caller.respond(429, [("Content-Type", "application/json"), (ERROR_TYPE, "TooManyRequestsException")], body)
 
+    def _report_init(self, report: ReportInit) -> None:
+        self._log_init(report)
+        if report.phase == "init":
+            self._init_ended(report)
+
     def _init_ended(self, report: ReportInit) -> None:
-        if report.phase != "init":
-            return
         body = f'{{"status":"{report.status}","durationMs":{report.duration_ms:.2f},"errorType":"{report.error_type}"}}'
         waiters, self._init_waiters = self._init_waiters, []
         for connection in waiters:
@@ -217,6 +221,8 @@ def _client_context(text: str) -> str:
             400, "InvalidRequestContentException", f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes."
         )
     try:
+        if len(text) % 4 or not BASE64.issuperset(text.rstrip("=")):
+            raise ValueError
         raw = binascii.a2b_base64(text.encode("latin-1"))
         decoded = raw.decode()
     except (binascii.Error, UnicodeError, TypeError, ValueError):

@@ -99,6 +99,7 @@ class Machine:
         self._waiting_bytes = 0
         self._polls: list[Any] = []
         self._current: Invocation | None = None
+        self._is_answered = False  # the current one's caller has been
         self._began_at = 0.0  # of the phase
         self._spawned_at = 0.0
         self._init_ms: float | None = None  # until the first REPORT has told it
@@ -139,7 +140,7 @@ class Machine:
             return
         self.phase = SHUTDOWN
         self._out += [CancelTimer(INIT_TIMER), CancelTimer(INVOKE_TIMER)]
-        if self._current is not None and self.runtime != RESPONDED:
+        if self._current is not None and not self._is_answered:
             self._waiting.appendleft(self._current)
         self._current = None
         for invocation in self._waiting:
@@ -161,7 +162,7 @@ class Machine:
 
     def _time_out(self, at: float) -> None:
         assert self._current is not None
-        if self.runtime != RESPONDED:
+        if not self._is_answered:
             message = f"Task timed out after {self.timeout_s:.2f} seconds"
             self._out.append(ReportFault(self._current.request_id, message + "\n"))
             body = error_body("Sandbox.Timedout", f"RequestId: {self._current.request_id} Error: {message}")
@@ -187,6 +188,7 @@ class Machine:
         if self.phase != IDLE or not self._waiting or self.runtime == KILLED:
             return
         self._current = invocation = self._waiting.popleft()
+        self._is_answered = False
         self._waiting_bytes -= len(invocation.body)
         self.phase = INVOKE
         self._began_at = at
@@ -208,6 +210,7 @@ class Machine:
         assert invocation is not None
         self._report_end(status, error_type, at)
         self._out.append(Answer(invocation, body, is_error=True))
+        self._is_answered = True
 
     def _report_end(self, status: str, error_type: str, at: float) -> None:
         assert self._current is not None
@@ -224,7 +227,9 @@ class Machine:
     # -- the runtime's requests -----------------------------------------------------------------------------------
 
     def _next_polled(self, event: NextPolled, at: float) -> None:
-        if self.runtime == STARTED:
+        if self.phase == SHUTDOWN:
+            self._polls.append(event.exchange)  # nothing will come; the runtime's end closes it
+        elif self.runtime == STARTED:
             self.runtime = READY
             self._polls.append(event.exchange)
             if self.phase == INIT:
@@ -279,6 +284,7 @@ class Machine:
             return
         self._report_end("success", "", at)
         self._out += [Answer(invocation, event.body), Accept(event.exchange)]
+        self._is_answered = True
 
     def _error_posted(self, event: ErrorPosted, at: float) -> None:
         if self._is_current(event.exchange, event.request_id, "InvocationErrorResponse"):
@@ -330,7 +336,7 @@ class Machine:
         elif self.phase == INVOKE:
             if was in (STARTED, FAILED):
                 self._report_init("invoke", "error", at, cause.error_type)
-            if was not in (RESPONDED, KILLED):
+            if not self._is_answered:
                 assert self._current is not None
                 self._report_cause(self._current.request_id, cause)
                 self._fail(cause.body_for(self._current.request_id), "failure", cause.error_type, at)

@@ -80,7 +80,7 @@ class Loop:
             KillRuntime: lambda _: supervisor.kill(),
             TerminateRuntime: lambda _: supervisor.terminate(),
             SetTimer: self._set_timer,
-            CancelTimer: lambda command: self._timers.pop(command.name, None),
+            CancelTimer: self._cancel_timer,
             ReportInit: self._report_init,
             ReportStart: self._report_start,
             ReportFault: self._report_fault,
@@ -146,6 +146,9 @@ class Loop:
 
     def _set_timer(self, command: SetTimer) -> None:
         self._timers[command.name] = command.at
+
+    def _cancel_timer(self, command: CancelTimer) -> None:
+        self._timers.pop(command.name, None)
 
     def _exit(self, _: Exit) -> None:
         self._is_over = True
@@ -249,7 +252,7 @@ class Loop:
     def _accept(self, sock: "_socket.socket", door: "Door") -> None:
         while len(self._connections) < MAX_CONNECTIONS:
             try:
-                fd, _ = sock._accept()
+                fd, _ = sock._accept()  # type: ignore[attr-defined]
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     break

@@ -5,7 +5,7 @@ import time
 
 from .errors import SettingsError
 from .records import Record
-from .wire import ENV_LOG, ENV_SOCKET, PRIVATE_ENV_PREFIX
+from .wire import ENV_LOG, ENV_SOCKET, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         region=variables["AWS_REGION"],
         account=environ.get("AWS_ACCOUNT_ID", "123456789012"),
         command=command,
-        working_directory=environ.get("RIE_WORKING_DIRECTORY") or _working_directory(command),
+        working_directory=environ.get("RIE_WORKING_DIRECTORY") or _working_directory(),
         variables=variables,
-        runtime_api=_address(RUNTIME_API),
+        runtime_api=_address(variables["AWS_LAMBDA_RUNTIME_API"]),
         front_door=_address(environ.get("RIE_ADDRESS", FRONT_DOOR)),
         socket_path=environ.get(ENV_SOCKET, ""),
         log_path=environ.get(ENV_LOG, ""),
@@ -108,14 +108,15 @@ def _on_path(name: str) -> bool:
     return any(os.access(f"{directory}/{name}", os.X_OK) for directory in directories if directory)
 
 
-def _working_directory(command: "tuple[str, ...]") -> str:
-    """An image's own WORKDIR for its own command, /var/task for a bootstrap file."""
-    return os.getcwd() if command or not os.path.isdir("/var/task") else "/var/task"
+def _working_directory() -> str:
+    """The image's WORKDIR, which is where we were started; where it has none, /var/task."""
+    here = os.getcwd()
+    return "/var/task" if here == "/" and os.path.isdir("/var/task") else here
 
 
 def _variables(environ: "Mapping[str, str]", handler: str) -> "dict[str, str]":
     """The runtime's environment: ours less what is private, and the service's variables where the image has none."""
-    variables = {name: value for name, value in environ.items() if not name.startswith(PRIVATE_ENV_PREFIX)}
+    variables = {name: value for name, value in environ.items() if name not in PRIVATE_VARIABLES}
     for name in CREDENTIALS:
         if not variables.get(name, "x"):
             del variables[name]  # an empty credential breaks SDKs; an absent one is looked for elsewhere
@@ -133,7 +134,7 @@ def _variables(environ: "Mapping[str, str]", handler: str) -> "dict[str, str]":
     stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
     variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
-    variables["AWS_LAMBDA_RUNTIME_API"] = RUNTIME_API
+    variables["AWS_LAMBDA_RUNTIME_API"] = environ.get("RIE_RUNTIME_API", RUNTIME_API)
     return variables
 
 

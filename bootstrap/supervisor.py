@@ -162,7 +162,7 @@ def _become_runtime(argv: "list[str]", settings: Settings, out: int, err: int, f
 def _limit_files() -> None:
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard > MAX_OPEN_FILES:
         resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
 

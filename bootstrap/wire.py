@@ -52,7 +52,15 @@ SOCKET_NAME = "front"
 LOG_NAME = "log"
 BUNDLE = "/opt/rie"  # where the bootstrap and its interpreter stand in an image
 ENTRYPOINT = "/opt/rie/bootstrap"
-# The prefix of variables that configure the bootstrap; none of them reaches the function.
-PRIVATE_ENV_PREFIX = "RIE_"
+# What configures the bootstrap; none of it reaches the function, and no function's variable may set it.
+PRIVATE_VARIABLES = (
+    ENV_SOCKET,
+    ENV_LOG,
+    "RIE_USER",
+    "RIE_ADDRESS",
+    "RIE_RUNTIME_API",
+    "RIE_WORKING_DIRECTORY",
+    "RIE_SHUTDOWN_GRACE_MS",
+)
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64

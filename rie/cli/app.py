@@ -1,0 +1,55 @@
+"""The `rie` command: its verbs, and how errors end it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from rie import __version__
+from rie.cli import doctor, invoke, logs, ps, serve
+from rie.cli.client import CannotReach
+from rie.errors import RieError, SettingsError
+
+EXIT_ERROR = 1  # what was asked for did not happen
+EXIT_USAGE = 2  # it was asked for wrongly
+
+app = typer.Typer(
+    name="rie",
+    help="Lambda for container images, on a machine of your own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=serve.EXAMPLE)(serve.serve)
+app.command(epilog=invoke.EXAMPLE)(invoke.invoke)
+app.command(epilog=ps.EXAMPLE)(ps.ps)
+app.command(epilog=logs.EXAMPLE)(logs.logs)
+app.command(epilog=doctor.EXAMPLE)(doctor.doctor)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"rie {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Lambda for container images, on a machine of your own."""
+
+
+def main() -> None:
+    """Run the command; errors of ours are one line, never a traceback."""
+    try:
+        app()
+    except SettingsError as error:
+        print(f"rie: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except (RieError, CannotReach) as error:
+        print(f"rie: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+    except BrokenPipeError:
+        sys.exit(EXIT_ERROR)

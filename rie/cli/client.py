@@ -1,0 +1,53 @@
+"""How the command line talks to a running manager."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:9000"
+ENDPOINT_HELP = "The manager's address (also RIE_ENDPOINT)."
+TIMEOUT_S = 10.0
+
+
+class CannotReach(Exception):
+    """The manager did not answer, or answered with an error."""
+
+
+def endpoint_or_default(endpoint: str | None) -> str:
+    """What was given, else RIE_ENDPOINT, else the default port on this machine."""
+    return (endpoint or os.environ.get("RIE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+
+
+def get(endpoint: str, path: str, **query: str | int) -> Any:
+    """The JSON document at an admin path. Raises CannotReach."""
+    with _open(endpoint, path, query, TIMEOUT_S) as response:
+        return json.loads(response.read())
+
+
+def stream(endpoint: str, path: str, **query: str | int) -> Iterator[Any]:
+    """The JSON lines at an admin path, as they come. Raises CannotReach."""
+    with _open(endpoint, path, query, None) as response:
+        while line := response.readline():
+            yield json.loads(line)
+
+
+def _open(endpoint: str, path: str, query: dict[str, str | int], timeout_s: float | None) -> http.client.HTTPResponse:
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise CannotReach(f"cannot use the endpoint {endpoint!r}: it is not http://host:port")
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname, url.port, timeout=timeout_s)
+    target = f"{path}?{urlencode(query)}" if query else path
+    try:
+        connection.request("GET", target)
+        response = connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        raise CannotReach(f"cannot reach the manager at {endpoint}: {error}; is `rie serve` running?") from None
+    if response.status != 200:
+        raise CannotReach(f"cannot read {path} from {endpoint}: {response.status} {response.reason}")
+    return response

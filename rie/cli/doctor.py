@@ -1,0 +1,127 @@
+"""`rie doctor`: what this machine lacks to run functions, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: rie doctor --json"
+MIN_FREE_BYTES = 2 << 30
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`state` is "ok", "warning" (something works less well) or "missing" (functions can't run)."""
+
+    subject: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of text.")] = False) -> None:
+    """Check this machine. Exit status 1 if something is missing."""
+    findings = [check() for check in CHECKS]
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        _print(findings)
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _engine() -> Finding:
+    import docker
+
+    try:
+        client = docker.from_env(timeout=5)
+        version = client.version()
+        client.close()
+    except Exception as error:
+        remedy = (
+            "start it: systemctl start docker, or dockerd &" if shutil.which("dockerd") else "apt-get install docker.io"
+        )
+        return Finding("docker engine", "missing", f"does not answer: {_first_line(error)}", remedy)
+    return Finding("docker engine", "ok", f"{version['Version']} on {version['Os']}/{version['Arch']}")
+
+
+def _cgroups() -> Finding:
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        lacking = {"memory", "pids", "cpu"} - set((root / "cgroup.controllers").read_text().split())
+        version = "version 2"
+    else:
+        lacking = {name for name in ("memory", "pids", "cpu") if not (root / name).is_dir()}
+        version = "version 1"
+    if lacking:
+        return Finding("cgroups", "missing", f"{version} without {', '.join(sorted(lacking))}", "mount the controllers")
+    return Finding("cgroups", "ok", f"{version}: memory, cpu, pids")
+
+
+def _temporary_storage() -> Finding:
+    if os.geteuid() != 0:
+        detail = "not root: /tmp of functions is held in memory and counts against their limit"
+        return Finding("ephemeral storage", "warning", detail, "run `rie serve` as root")
+    if not Path("/dev/loop-control").exists():
+        detail = "no loop devices: /tmp of functions is held in memory and counts against their limit"
+        return Finding("ephemeral storage", "warning", detail, "modprobe loop")
+    if not shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin"):
+        return Finding("ephemeral storage", "warning", "mke2fs is not installed", "apt-get install e2fsprogs")
+    return Finding("ephemeral storage", "ok", "disk-backed /tmp, bounded by a file system of its own")
+
+
+def _disk() -> Finding:
+    from rie.settings import default_data
+
+    place = default_data()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < MIN_FREE_BYTES:
+        return Finding(
+            "disk", "warning", f"{free // MB} MB free below {place}", "docker image prune, or RIE_DATA elsewhere"
+        )
+    return Finding("disk", "ok", f"{free // MB:,} MB free below {place}")
+
+
+def _bundle() -> Finding:
+    from rie import bundle
+    from rie.errors import RieError
+
+    try:
+        return Finding("bootstrap bundle", "ok", str(bundle.ensure()))
+    except (RieError, OSError) as error:
+        return Finding("bootstrap bundle", "missing", _first_line(error), "pip install --force-reinstall rie")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (_python, _engine, _cgroups, _temporary_storage, _disk, _bundle)
+MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        console.print(f"{MARKS[finding.state]} {finding.subject}: {escape(finding.detail)}")
+        if finding.remedy:
+            console.print(f"          → {escape(finding.remedy)}")

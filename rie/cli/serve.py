@@ -1,0 +1,48 @@
+"""`rie serve`: run the manager."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = (
+    "Example: rie serve --port 9000 --data ./rie-data, then: "
+    "aws lambda list-functions --endpoint-url http://127.0.0.1:9000"
+)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 9000]")] = None,
+    engine: Annotated[str | None, typer.Option(help="What runs the sandboxes: docker, oci or stub.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Where functions, logs and sandboxes are kept.")] = None,
+    idle: Annotated[float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: 600]")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Invocations that may run at a time. [default: 1000]")] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(help="MB that all environments together may be promised. [default: 90 % of the machine]"),
+    ] = None,
+) -> None:
+    """Serve the Lambda API until SIGTERM or Ctrl-C.
+
+    Every setting can be a variable too: RIE_HOST, RIE_PORT, RIE_ENGINE, RIE_DATA, RIE_DATABASE, RIE_REGION,
+    RIE_ACCOUNT, RIE_IDLE_S, RIE_CONCURRENCY, RIE_MEMORY_MB, RIE_DRAIN_S.
+    """
+    # Imported here: the server costs half a second that the other verbs need not pay.
+    from rie import server, settings
+
+    server.serve(
+        settings.read(
+            os.environ,
+            host=host,
+            port=port,
+            engine=engine,
+            data=data.absolute() if data else None,
+            idle_s=idle,
+            concurrency=concurrency,
+            memory_mb=memory,
+        )
+    )

@@ -1,0 +1,180 @@
+"""One execution environment: a sandbox that runs one configuration of a function, one invocation at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bootstrap import wire
+from rie.engine.base import Engine, Sandbox, SandboxSpec
+from rie.environments.door import Door, DoorAnswer
+from rie.environments.lifecycle import State, move
+from rie.environments.variables import variables_for
+from rie.errors import SandboxFailed
+from rie.limits.share import cpus
+from rie.model.function import Configuration, Function
+from rie.model.invocation import Invocation, Outcome
+
+log = logging.getLogger(__name__)
+
+INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
+# How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
+MARGIN_S = 5.0
+LOG_READ = 65_536
+
+
+class LogSink(Protocol):
+    """Where the lines of one environment go."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes as they come, lines cut anywhere."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which environments can stand in for each other: same function, version and configuration."""
+
+    arn: str
+    version: str
+    configuration_id: str
+
+
+class Environment:
+    """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds."""
+
+    def __init__(self, function: Function, configuration: Configuration) -> None:
+        self.environment_id = uuid.uuid4().hex
+        self.function = function
+        self.configuration = configuration
+        self.address = Address(function.key.arn, function.version, configuration.configuration_id)
+        self.log_stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{function.version}]{self.environment_id}"
+        self.state = State.STARTING
+        self.started_at = time.monotonic()
+        self.last_used_at = self.started_at
+        self.invocations = 0
+        self.max_memory_mb = 0
+        self.is_retired = False  # it must not serve again
+        self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
+        self._sandbox: Sandbox | None = None
+        self._door: Door | None = None
+        self._sink: LogSink | None = None
+
+    def __repr__(self) -> str:
+        return f"<Environment {self.environment_id[:8]} {self.function.key.name} {self.state.value}>"
+
+    async def start(self, engine: Engine, sink: LogSink, on_exit: Callable[[], None]) -> None:
+        """Make the sandbox and wait for the end of its init phase, however it ended. Raises HostFault, ImageFault.
+
+        A failed init is not an error here: the first invocation repeats it and tells its caller (spec §3.6).
+        """
+        self._sink = sink
+        self._sandbox = await engine.start(self._spec())
+        asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
+        self._sandbox.on_exit(on_exit)
+        self.state = move(self.state, State.INITIALISING)
+        door = await self._sandbox.connect(Door)
+        assert isinstance(door, Door)
+        self._door = door
+        try:
+            answer = await door.request("GET", wire.INIT_PATH, [], b"", INIT_LIMIT_S + MARGIN_S)
+        except TimeoutError:
+            raise SandboxFailed(f"cannot initialise {self!r}: no word within {INIT_LIMIT_S + MARGIN_S} s") from None
+        if answer.status != 200:
+            raise SandboxFailed(f"cannot initialise {self!r}: the front door answered {answer.status}")
+        await self._sandbox.limit_cpu()
+        self.state = move(self.state, State.BUSY)
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Run one invocation to its end. Raises SandboxFailed when the sandbox died or is stuck; then: `stop`."""
+        assert self._door is not None
+        headers = [
+            (wire.REQUEST_ID, invocation.request_id),
+            (wire.FUNCTION_ARN, invocation.function_arn),
+            (wire.TRACE_ID, invocation.trace_id),
+        ]
+        if invocation.client_context:
+            headers.append((wire.CLIENT_CONTEXT, invocation.client_context))
+        if invocation.wants_log:
+            headers.append((wire.LOG_TYPE, "Tail"))
+        path = f"{wire.INVOKE_PREFIX}{self.function.key.name}{wire.INVOKE_SUFFIX}"
+        within_s = self.configuration.timeout_s + MARGIN_S
+        try:
+            answer = await self._door.request("POST", path, headers, invocation.payload, within_s)
+        except TimeoutError:
+            raise SandboxFailed(f"cannot invoke {self!r}: no answer within {within_s} s") from None
+        if answer.status != 200:
+            raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
+        self.invocations += 1
+        outcome = _outcome(answer, self.function.version)
+        self.max_memory_mb = max(self.max_memory_mb, outcome.max_memory_mb)
+        return outcome
+
+    async def stop(self) -> None:
+        """Destroy the sandbox. Never raises: what the engine can't remove now, the next reconciliation will."""
+        if self.state in (State.STOPPING, State.GONE):
+            return
+        self.state = move(self.state, State.STOPPING)
+        if self._door is not None:
+            self._door.close()
+        if self._sandbox is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._read_log()
+                asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
+            try:
+                await self._sandbox.destroy()
+            except Exception:
+                log.exception("cannot destroy the sandbox of %r", self)
+        if self._sink is not None:
+            self._sink.close()
+        self.state = move(self.state, State.GONE)
+
+    def _read_log(self) -> None:
+        assert self._sandbox is not None
+        assert self._sink is not None
+        with contextlib.suppress(BlockingIOError):
+            self._sink.write(os.read(self._sandbox.log_fd, LOG_READ))
+
+    def _spec(self) -> SandboxSpec:
+        configuration = self.configuration
+        image, overrides = configuration.image, configuration.image_config
+        entry_point = image.entrypoint if overrides.entry_point is None else overrides.entry_point
+        if entry_point[:1] == (wire.ENTRYPOINT,):
+            entry_point = entry_point[1:]  # the image brings a bootstrap of its own; the engine puts ours there
+        command = image.command if overrides.command is None else overrides.command
+        return SandboxSpec(
+            sandbox_id=self.environment_id,
+            image=image,
+            argv=(*entry_point, *command),
+            working_directory=overrides.working_directory or image.working_directory or "/var/task",
+            environment=variables_for(self.function, configuration, self.log_stream),
+            memory_mb=configuration.memory_mb,
+            ephemeral_storage_mb=configuration.ephemeral_storage_mb,
+            cpus=cpus(configuration.memory_mb),
+            labels={"function": self.function.key.arn, "version": self.function.version},
+        )
+
+
+def _outcome(answer: DoorAnswer, version: str) -> Outcome:
+    headers = answer.headers
+    duration, billed, memory, init, status = headers.get(wire.REPORT.lower(), "0;0;0;;success").split(";")
+    return Outcome(
+        payload=answer.body,
+        executed_version=version,
+        function_error=headers.get(wire.FUNCTION_ERROR.lower()),
+        log_tail=headers.get(wire.LOG_RESULT.lower()),
+        duration_ms=float(duration),
+        billed_ms=int(billed),
+        max_memory_mb=int(memory),
+        init_ms=float(init) if init else None,
+        status=status,
+    )

@@ -1,0 +1,148 @@
+"""Runs synchronous invocations: the checks in the service's order, then the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+import orjson
+
+from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
+from rie.arn import function_arn, parse_function_reference
+from rie.environments.pool import Pool, Throttled
+from rie.errors import ImageFault, ServiceError
+from rie.invoke.directory import Directory, serving
+from rie.model.invocation import Invocation, Outcome
+from rie.model.scope import Scope
+
+log = logging.getLogger(__name__)
+
+TYPES = ("Event", "RequestResponse", "DryRun")
+LOG_TYPES = ("None", "Tail")
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeRequest:
+    """What a caller sent, as it was sent. `body` is None when it passed the service's limit."""
+
+    function_name: str
+    qualifier: str | None
+    body: bytes | None
+    scope: Scope
+    request_id: str
+    trace_id: str
+    invocation_type: str = "RequestResponse"
+    log_type: str = "None"
+    client_context: str = ""
+
+
+class Invoker:
+    """One for a node."""
+
+    def __init__(self, directory: Directory, pool: Pool) -> None:
+        self._directory = directory
+        self._pool = pool
+        self._in_flight = 0
+        self._is_quiet = asyncio.Event()
+        self._is_quiet.set()
+
+    async def invoke(self, request: InvokeRequest) -> Outcome | None:
+        """The outcome, or None for a dry run. Raises ServiceError, HostFault. The first check that fails wins."""
+        _check_choice(request.invocation_type, "invocationType", TYPES)
+        _check_choice(request.log_type, "logType", LOG_TYPES)
+        key, qualifier = parse_function_reference(request.function_name, request.qualifier, request.scope)
+        function = self._directory.find(key, qualifier)
+        payload = _checked_payload(request.body)
+        _check_client_context(request.client_context)
+        configuration = serving(function)
+        if request.invocation_type == "DryRun":
+            return None
+        if request.invocation_type == "Event":
+            raise ServiceError(
+                "InvalidParameterValueException",
+                "Asynchronous invocation is not supported yet: use InvocationType RequestResponse.",
+            )
+        invocation = Invocation(
+            request_id=request.request_id,
+            payload=payload,
+            function_arn=function_arn(key, qualifier),
+            trace_id=request.trace_id,
+            client_context=request.client_context,
+            wants_log=request.log_type == "Tail",
+        )
+        self._in_flight += 1
+        self._is_quiet.clear()
+        try:
+            return await self._pool.run(function, configuration, invocation)
+        except Throttled as throttled:
+            raise ServiceError(
+                "TooManyRequestsException", "Rate Exceeded.", extra={"Reason": throttled.reason}
+            ) from None
+        except ImageFault as fault:
+            # It was there when the function was deployed: the engine lost it, the caller did nothing wrong.
+            log.error("%s", fault)
+            raise ServiceError("ServiceException", str(fault)) from fault
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._is_quiet.set()
+
+    async def drain(self, within_s: float) -> None:
+        """Wait until no invocation runs, or the time is up."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_quiet.wait(), within_s)
+
+
+def _check_choice(value: str, path: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ServiceError(
+            "ValidationException",
+            f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: "
+            f"Member must satisfy enum value set: [{', '.join(choices)}]",
+        )
+
+
+def _checked_payload(body: bytes | None) -> bytes:
+    """The event, `{}` for none. Raises RequestEntityTooLargeException, InvalidRequestContentException (spec §2.2)."""
+    if body is None:
+        raise ServiceError(
+            "RequestEntityTooLargeException",
+            f"Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction operation",
+            status=413,
+        )
+    if not body:
+        return b"{}"
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ServiceError(
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {error}",
+        ) from None
+    return body
+
+
+def _check_client_context(text: str) -> None:
+    if len(text) > MAX_CLIENT_CONTEXT:
+        raise ServiceError(
+            "InvalidRequestContentException", f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes."
+        )
+    if text:
+        import base64
+        import binascii
+
+        try:
+            base64.b64decode(text, validate=True).decode()
+        except (binascii.Error, ValueError):
+            raise ServiceError(
+                "InvalidRequestContentException", "Client context must be valid Base64-encoded JSON."
+            ) from None
+
+
+def new_trace_id() -> str:
+    """A trace header for a caller that sent none."""
+    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"

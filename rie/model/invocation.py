@@ -1,0 +1,41 @@
+"""One invocation as it passes from a caller to an environment, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call, checked.
+
+    `function_arn` is the ARN exactly as the caller addressed the function; `client_context` the caller's base64 text;
+    `payload` JSON, never empty.
+    """
+
+    request_id: str
+    payload: bytes
+    function_arn: str
+    trace_id: str = ""
+    client_context: str = ""
+    wants_log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a function answered, an error of its own included.
+
+    `function_error` is "Unhandled" or None; `log_tail` the base64 text of the last 4 KB of the invocation's log, None
+    unless it was asked for; times in ms, `init_ms` None on a warm start; `status` as in the platform's report
+    ("success", "error", "failure", "timeout").
+    """
+
+    payload: bytes
+    executed_version: str
+    function_error: str | None = None
+    log_tail: str | None = None
+    duration_ms: float = 0.0
+    billed_ms: int = 0
+    max_memory_mb: int = 0
+    init_ms: float | None = None
+    status: str = "success"

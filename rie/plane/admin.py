@@ -1,0 +1,134 @@
+"""What `rie ps`, `rie logs` and health checks ask the manager: GET /_rie/…, JSON, beside the service's own API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from rie import __version__
+from rie.environments.environment import Environment
+from rie.environments.pool import Pool
+from rie.invoke.directory import Directory
+from rie.logs.files import LogFiles, LogLine
+from rie.model.function import Function
+from rie.plane.http import AsgiScope, Receive, Send, respond
+
+PREFIX = b"/_rie/"
+JSON = [("Content-Type", "application/json")]
+
+
+class Admin:
+    """An ASGI application for the paths below /_rie/.
+
+    GET environments → [{"environment", "function", "version", "state", "memoryMb", "maxMemoryMb", "invocations",
+    "ageS", "idleS", "logStream"}]; GET logs?group=&sinceMs=&follow= → lines of JSON {"atMs", "stream", "text"};
+    GET functions/{name} → {"logGroup"}; GET health → {"status", "version", "engine", "environments", "functions"}.
+    """
+
+    def __init__(self, pool: Pool, directory: Directory, logs: LogFiles, engine: str) -> None:
+        self._pool = pool
+        self._directory = directory
+        self._logs = logs
+        self._engine = engine
+        self._routes: dict[bytes, Callable[[], Any]] = {
+            b"/_rie/environments": lambda: [_environment(environment) for environment in self._pool],
+            b"/_rie/functions": lambda: [_function(function) for function in self._directory],
+            b"/_rie/health": self._health,
+        }
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        path = scope["raw_path"]
+        if scope["method"] != "GET":
+            await respond(send, 405, [("Allow", "GET"), *JSON], b'{"message":"only GET is answered here"}')
+        elif path == b"/_rie/logs":
+            await self._answer_logs(scope, receive, send)
+        elif path in self._routes:
+            await respond(send, 200, JSON, orjson.dumps(self._routes[path]()))
+        else:
+            await respond(send, 404, JSON, b'{"message":"nothing is here"}')
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "version": __version__,
+            "engine": self._engine,
+            "environments": sum(1 for _ in self._pool),
+            "functions": len(self._directory),
+        }
+
+    async def _answer_logs(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
+        group = query.get("group", "")
+        since = query.get("sinceMs", "0")
+        since_ms = int(since) if since.isdigit() else 0
+        headers = [(b"content-type", b"application/x-ndjson")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        with self._logs.follow(group) as queue:
+            lines = await asyncio.to_thread(self._logs.read, group, since_ms)
+            for start in range(0, len(lines), 1_000):
+                block = b"".join(_line(line) for line in lines[start : start + 1_000])
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+            if query.get("follow"):
+                await _follow(queue, receive, send)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _follow(queue: asyncio.Queue[LogLine], receive: Receive, send: Send) -> None:
+    """Pass lines on until the client goes."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        while not gone.done():
+            line = asyncio.ensure_future(queue.get())
+            await asyncio.wait({line, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                line.cancel()
+                return
+            block = _line(line.result())
+            while not queue.empty():
+                block += _line(queue.get_nowait())
+            await send({"type": "http.response.body", "body": block, "more_body": True})
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _line(line: LogLine) -> bytes:
+    return orjson.dumps({"atMs": line.at_ms, "stream": line.stream, "text": line.text}) + b"\n"
+
+
+def _environment(environment: Environment) -> dict[str, Any]:
+    now = time.monotonic()
+    return {
+        "environment": environment.environment_id,
+        "function": environment.function.key.name,
+        "version": environment.function.version,
+        "state": environment.state.value,
+        "memoryMb": environment.configuration.memory_mb,
+        "maxMemoryMb": environment.max_memory_mb,
+        "invocations": environment.invocations,
+        "ageS": round(now - environment.started_at, 3),
+        "idleS": round(now - environment.last_used_at, 3) if environment.state.value == "idle" else 0,
+        "logStream": environment.log_stream,
+    }
+
+
+def _function(function: Function) -> dict[str, Any]:
+    return {
+        "function": function.key.name,
+        "region": function.key.region,
+        "state": function.state,
+        "lastUpdateStatus": function.last_update_status,
+        "imageUri": function.configuration.image_uri,
+        "memoryMb": function.configuration.memory_mb,
+        "timeoutS": function.configuration.timeout_s,
+        "logGroup": function.configuration.logging.group or f"/aws/lambda/{function.key.name}",
+    }

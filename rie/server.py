@@ -1,0 +1,125 @@
+"""The manager as a process: gunicorn around one node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gasgi import ASGIWorker
+
+from rie.errors import RieError
+from rie.node import Node, engine_for, prepare_data
+from rie.plane.http import AsgiScope, Receive, Send
+from rie.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DESTROY_S = 30  # what destroying every sandbox may take, after the running invocations have been waited for
+STUCK_S = 120  # an event loop that does nothing for so long is dead; a new worker takes over
+MAX_HEADER_BYTES = 65_536
+KEEP_ALIVE_S = 75
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises SettingsError, HostFault before the first request if it can't begin."""
+    prepare_data(settings.data)
+    description = asyncio.run(engine_for(settings).check())
+    Server(settings, description).run()
+
+
+class Lifespan:
+    """The ASGI application that gunicorn sees: opens the node, passes requests on, closes it."""
+
+    def __init__(self, settings: Settings, description: str) -> None:
+        self._settings = settings
+        self._description = description
+        self._node: Node | None = None
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            assert self._node is not None
+            await self._node.app(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._node = await Node.open(self._settings)
+        except RieError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._announce()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._node.close(self._settings.drain_s)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _announce(self) -> None:
+        settings = self._settings
+        lines = [
+            f"rie listens on http://{settings.host}:{settings.port}",
+            f"  engine {self._description}",
+            f"  data   {settings.data}",
+            f"  region {settings.region}, account {settings.account}",
+        ]
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+class Worker(ASGIWorker):  # type: ignore[misc]
+    """gunicorn's ASGI worker, but Ctrl-C cleans up like SIGTERM, and idle keep-alive connections hold up nothing."""
+
+    alive: bool
+
+    def handle_quit_signal(self) -> None:
+        """The first Ctrl-C is a request to stop; the second means it."""
+        if not self.alive:
+            self._quick_shutdown = True
+        self.alive = False
+
+    async def _shutdown(self) -> None:
+        for server in self.servers:
+            server.close()
+        if self.lifespan is not None:
+            await self.lifespan.shutdown()  # waits for running invocations, which is all that is worth waiting for
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """One listener, one worker process: one node."""
+
+    def __init__(self, settings: Settings, description: str) -> None:
+        self._settings = settings
+        self._app = Lifespan(settings, description)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """gunicorn's settings."""
+        settings = self._settings
+        values: dict[str, Any] = {
+            "bind": f"{settings.host}:{settings.port}",
+            "workers": 1,
+            "worker_class": Worker,
+            "worker_connections": 10_000,
+            "asgi_loop": "uvloop",
+            "asgi_lifespan": "on",
+            "asgi_disconnect_grace_period": 900,
+            "graceful_timeout": int(settings.drain_s) + DESTROY_S,
+            "timeout": STUCK_S + int(settings.drain_s) + DESTROY_S,
+            "keepalive": KEEP_ALIVE_S,
+            "backlog": 2_048,
+            "limit_request_line": 8_190,
+            "limit_request_field_size": MAX_HEADER_BYTES,
+            "loglevel": "warning",
+            "proc_name": "rie",
+            "control_socket_disable": True,
+        }
+        for name, value in values.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Lifespan:
+        """The ASGI application."""
+        return self._app

@@ -1,0 +1,83 @@
+"""The manager's settings: command-line flags over RIE_* variables over defaults, read once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import psutil
+
+from rie.errors import SettingsError
+
+MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
+MB = 1 << 20
+
+
+def default_data() -> Path:
+    """/var/lib/rie for root, else ~/.local/share/rie."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/rie")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "rie"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
+
+    `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
+    promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 9000
+    engine: str | None = None
+    data: Path = Path("/var/lib/rie")
+    database: str | None = None
+    bundle: Path | None = None
+    account: str = "123456789012"
+    region: str = "us-east-1"
+    concurrency: int = 1_000
+    memory_mb: int = 0
+    idle_s: float = 600.0
+    drain_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65_536:
+            raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
+        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1:
+            raise SettingsError("cannot use these limits: idle and concurrency must be above 0, drain not below")
+        if not (len(self.account) == 12 and self.account.isdigit()):
+            raise SettingsError(f"cannot use account {self.account!r}: it is not 12 digits")
+
+    @property
+    def database_url(self) -> str:
+        """Where functions are kept."""
+        return self.database or f"sqlite:///{self.data / 'rie.db'}"
+
+
+def read(environ: Mapping[str, str], **flags: object) -> Settings:
+    """Settings from the environment, with flags (None: not given) over them. Raises SettingsError."""
+    values: dict[str, object] = {
+        "data": default_data(),
+        "memory_mb": int(psutil.virtual_memory().total / MB * MEMORY_SHARE),
+    }
+    for field in fields(Settings):
+        text = environ.get(f"RIE_{field.name.upper()}")
+        if text:
+            values[field.name] = _convert(field.name, text)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    return replace(Settings(), **values)  # type: ignore[arg-type]
+
+
+def _convert(name: str, text: str) -> object:
+    kind = {"port": int, "concurrency": int, "memory_mb": int, "idle_s": float, "drain_s": float}.get(name)
+    if name in ("data", "bundle"):
+        return Path(text).expanduser()
+    if kind is None:
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"cannot read RIE_{name.upper()}: {text!r} is not a number") from None

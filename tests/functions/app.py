@@ -1,0 +1,159 @@
+"""The one function of the tests: an unmodified Lambda handler that does what the event's verb says."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+ENVIRONMENT = uuid.uuid4().hex
+STATE = {"invocations": 0}
+if os.environ.get("INIT_SLEEP"):
+    time.sleep(float(os.environ["INIT_SLEEP"]))
+if os.environ.get("INIT_FAIL"):
+    raise RuntimeError("this init fails")
+
+
+def handler(event, context):
+    STATE["invocations"] += 1
+    verb = event.get("verb", "echo")
+    return VERBS[verb](event, context)
+
+
+def echo(event, context):
+    return event
+
+
+def describe(event, context):
+    return {
+        "environment": ENVIRONMENT,
+        "invocations": STATE["invocations"],
+        "requestId": context.aws_request_id,
+        "arn": context.invoked_function_arn,
+        "function": context.function_name,
+        "version": context.function_version,
+        "memory": context.memory_limit_in_mb,
+        "logGroup": context.log_group_name,
+        "logStream": context.log_stream_name,
+        "remainingMs": context.get_remaining_time_in_millis(),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "cwd": os.getcwd(),
+        "variables": dict(os.environ),
+        "tmp": sorted(os.listdir("/tmp")),
+        "capabilities": _status("CapEff"),
+        "noNewPrivileges": _status("NoNewPrivs"),
+        "openFiles": _limit(),
+    }
+
+
+def sleep(event, context):
+    started = time.time()
+    time.sleep(event["seconds"])
+    return {"environment": ENVIRONMENT, "started": started, "ended": time.time()}
+
+
+def fail(event, context):
+    raise ValueError(event.get("message", "boom"))
+
+
+def end(event, context):
+    os._exit(event.get("status", 0))
+
+
+def allocate(event, context):
+    blocks = [bytearray(os.urandom(1 << 20)) for _ in range(event["mb"])]
+    return len(blocks)
+
+
+def fill(event, context):
+    """Write to /tmp until it is full; the error is the function's own."""
+    with open("/tmp/full", "wb") as file:
+        for _ in range(event["mb"]):
+            file.write(os.urandom(1 << 20))
+    return os.path.getsize("/tmp/full")
+
+
+def fork(event, context):
+    """Start processes without end."""
+    children = 0
+    while True:
+        if os.fork() == 0:
+            while True:
+                time.sleep(60)
+        children += 1
+        if children >= event.get("most", 1_000_000):
+            return children
+
+
+def spawn(event, context):
+    """Leave a process behind that has left the group."""
+    process = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
+    return process.pid
+
+
+def processes(event, context):
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def write(event, context):
+    """Try to write somewhere."""
+    try:
+        with open(event["path"], "w") as file:
+            file.write("x")
+    except OSError as error:
+        return error.strerror
+    return "written"
+
+
+def read(event, context):
+    try:
+        with open(event["path"]) as file:
+            return file.read(100_000)
+    except OSError as error:
+        return error.strerror
+
+
+def log(event, context):
+    for number in range(event.get("lines", 1)):
+        print(event.get("text", "line") + str(number))
+    sys.stdout.write(event.get("rest", ""))
+    sys.stdout.flush()
+
+
+def large(event, context):
+    return "x" * event["bytes"]
+
+
+def _status(name):
+    for line in open("/proc/self/status"):
+        if line.startswith(name):
+            return line.split()[1]
+
+
+def _limit():
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+VERBS = {
+    "echo": echo,
+    "describe": describe,
+    "sleep": sleep,
+    "fail": fail,
+    "exit": end,
+    "allocate": allocate,
+    "fill": fill,
+    "fork": fork,
+    "spawn": spawn,
+    "processes": processes,
+    "write": write,
+    "read": read,
+    "log": log,
+    "large": large,
+}
+
+if __name__ == "__main__":
+    json.dump(handler(json.load(sys.stdin), None), sys.stdout)

@@ -1,0 +1,388 @@
+"""The machine, told stories: each test is a sequence diagram of events in and commands out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from bootstrap import lifecycle
+from bootstrap.commands import (
+    Accept,
+    Answer,
+    CancelTimer,
+    Deliver,
+    Exit,
+    KillRuntime,
+    Refuse,
+    ReportEnd,
+    ReportFault,
+    ReportInit,
+    ReportStart,
+    SetTimer,
+    SpawnRuntime,
+    TerminateRuntime,
+    TurnAway,
+)
+from bootstrap.errors import IllegalEvent
+from bootstrap.events import (
+    Booted,
+    ErrorPosted,
+    InitErrorPosted,
+    Invocation,
+    InvokeReceived,
+    NextPolled,
+    PollLost,
+    ResponsePosted,
+    RuntimeExited,
+    ShutdownRequested,
+    SpawnFailed,
+    TimerFired,
+)
+from bootstrap.lifecycle import Machine
+
+ONE = Invocation("id-1", b"1", caller="caller-1")
+TWO = Invocation("id-2", b"2", caller="caller-2")
+
+
+class Story:
+    """A machine with a timeout of 3 s, and a clock that the test moves."""
+
+    def __init__(self, timeout_s: float = 3.0) -> None:
+        self.machine = Machine(timeout_s)
+        self.at = 100.0
+
+    def tell(self, event: Any, after: float = 0.0) -> list[Any]:
+        self.at += after
+        return self.machine.accept(event, self.at)
+
+    def warm(self) -> Story:
+        """Booted, with a runtime that waits for an event."""
+        self.tell(Booted())
+        self.tell(NextPolled("poll-0"), after=0.2)
+        return self
+
+    def running(self) -> Story:
+        """And it has got ONE, the REPORT of which has told the init."""
+        self.warm()
+        self.tell(InvokeReceived(ONE))
+        return self
+
+
+def of(kind: type, commands: list[Any]) -> Any:
+    """The only command of a kind."""
+    found = [command for command in commands if type(command) is kind]
+    assert len(found) == 1, f"{kind.__name__}: {found} in {commands}"
+    return found[0]
+
+
+def kinds(commands: list[Any]) -> list[str]:
+    return [type(command).__name__ for command in commands]
+
+
+def test_boot_spawns_the_runtime_and_bounds_init_at_ten_seconds() -> None:
+    story = Story()
+    assert story.tell(Booted()) == [SpawnRuntime(), SetTimer("init", 110.0)]
+
+
+def test_the_first_poll_ends_init_and_is_measured() -> None:
+    story = Story()
+    story.tell(Booted())
+    commands = story.tell(NextPolled("p"), after=0.25)
+    assert commands == [CancelTimer("init"), ReportInit("init", "success", pytest.approx(250.0))]
+
+
+def test_an_invocation_is_delivered_answered_and_closed_by_the_next_poll() -> None:
+    story = Story().warm()
+    assert story.tell(InvokeReceived(ONE), after=1.0) == [
+        ReportStart(ONE),
+        SetTimer("invoke", story.at + 3.0),
+        Deliver("poll-0", ONE, story.at + 3.0),
+    ]
+    commands = story.tell(ResponsePosted("post", "id-1", b"yes"), after=0.004)
+    assert kinds(commands) == ["ReportEnd", "Answer", "Accept"]
+    assert of(ReportEnd, commands) == ReportEnd(ONE, "success", pytest.approx(4.0), pytest.approx(200.0))
+    assert of(Answer, commands) == Answer(ONE, b"yes")
+    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke")]
+
+
+def test_init_is_reported_with_the_first_invocation_only() -> None:
+    story = Story().running()
+    story.tell(ResponsePosted("post", "id-1", b""))
+    story.tell(NextPolled("poll-1"))
+    story.tell(InvokeReceived(TWO))
+    assert of(ReportEnd, story.tell(ResponsePosted("post", "id-2", b""))).init_ms is None
+
+
+def test_a_second_caller_waits_for_its_turn() -> None:
+    story = Story().running()
+    assert story.tell(InvokeReceived(TWO)) == []
+    assert kinds(story.tell(ResponsePosted("post", "id-1", b""))) == ["ReportEnd", "Answer", "Accept"]
+    commands = story.tell(NextPolled("poll-1"), after=1.0)
+    assert of(Deliver, commands) == Deliver("poll-1", TWO, story.at + 3.0)
+
+
+def test_an_invocation_that_comes_during_init_waits_and_its_time_starts_with_delivery() -> None:
+    story = Story()
+    story.tell(Booted())
+    assert story.tell(InvokeReceived(ONE), after=1.0) == []
+    assert of(Deliver, story.tell(NextPolled("p"), after=5.0)).deadline_at == story.at + 3.0
+
+
+def test_a_handlers_error_reaches_the_caller_as_it_is() -> None:
+    story = Story().running()
+    commands = story.tell(ErrorPosted("post", "id-1", b'{"errorMessage":"x"}', "ValueError"))
+    assert of(Answer, commands) == Answer(ONE, b'{"errorMessage":"x"}', is_error=True)
+    assert of(ReportEnd, commands).status == "error"
+    assert of(Accept, commands).exchange == "post"
+
+
+def test_a_response_past_the_limit_is_a_function_error_and_413() -> None:
+    story = Story().running()
+    commands = story.tell(ResponsePosted("post", "id-1", b"", too_large=True))
+    assert of(Answer, commands).body == (
+        b'{"errorType":"Function.ResponseSizeTooLarge",'
+        b'"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes)."}'
+    )
+    assert of(Refuse, commands).status == 413
+    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke")]
+
+
+def test_the_timeout_answers_kills_and_the_next_invocation_starts_anew() -> None:
+    story = Story().running()
+    commands = story.tell(TimerFired("invoke"), after=3.01)
+    assert of(Answer, commands).body == (
+        b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: id-1 Error: Task timed out after 3.00 seconds"}'
+    )
+    assert of(ReportEnd, commands).status == "timeout"
+    assert of(ReportEnd, commands).duration_ms == pytest.approx(3000.0)
+    assert of(ReportFault, commands) == ReportFault("id-1", "Task timed out after 3.00 seconds\n")
+    of(KillRuntime, commands)
+    assert story.tell(InvokeReceived(TWO)) == []
+    commands = story.tell(RuntimeExited(None, 9))
+    assert kinds(commands) == ["CancelTimer", "CancelTimer", "ReportStart", "SetTimer", "SpawnRuntime"]
+    commands = story.tell(NextPolled("poll-1"), after=0.5)
+    assert of(ReportInit, commands).phase == "invoke"
+    assert of(Deliver, commands).deadline_at == story.at + 2.5
+
+
+@pytest.mark.parametrize(
+    ("exited", "message", "error_type"),
+    [
+        (RuntimeExited(0), "Runtime exited without providing a reason", "Runtime.ExitError"),
+        (RuntimeExited(3), "Runtime exited with error: exit status 3", "Runtime.ExitError"),
+        (RuntimeExited(None, 9), "Runtime exited with error: signal: killed", "Runtime.ExitError"),
+        (RuntimeExited(None, 11), "Runtime exited with error: signal: segmentation fault", "Runtime.ExitError"),
+        (RuntimeExited(None, 9, was_oom=True), "Runtime exited with error: signal: killed", "Runtime.OutOfMemory"),
+    ],
+)
+def test_an_exit_in_the_invocation_tells_caller_and_log(exited: Any, message: str, error_type: str) -> None:
+    story = Story().running()
+    commands = story.tell(exited)
+    body = f'{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: id-1 Error: {message}"}}'
+    assert of(Answer, commands) == Answer(ONE, body.encode(), is_error=True)
+    assert of(ReportEnd, commands).status == "failure"
+    assert of(ReportEnd, commands).error_type == error_type
+    assert of(ReportFault, commands).text == f"RequestId: id-1 Error: {message}\nRuntime.ExitError"
+    assert of(SpawnRuntime, story.tell(InvokeReceived(TWO)))
+
+
+def test_an_exit_after_the_answer_fails_nobody() -> None:
+    story = Story().running()
+    story.tell(ResponsePosted("post", "id-1", b"yes"))
+    commands = story.tell(RuntimeExited(1))
+    assert kinds(commands) == ["CancelTimer", "CancelTimer"]
+    of(SpawnRuntime, story.tell(InvokeReceived(TWO)))
+
+
+def test_an_exit_between_invocations_is_mended_by_the_next() -> None:
+    story = Story().warm()
+    assert kinds(story.tell(RuntimeExited(0))) == ["CancelTimer"]
+    of(SpawnRuntime, story.tell(InvokeReceived(ONE)))
+
+
+def test_a_failed_init_is_repeated_inside_the_first_invocation_and_its_error_given_to_the_caller() -> None:
+    story = Story()
+    story.tell(Booted())
+    of(Accept, story.tell(InitErrorPosted("post", b'{"errorType":"E"}', "Runtime.ImportModuleError")))
+    commands = story.tell(RuntimeExited(1), after=0.1)
+    assert of(ReportInit, commands) == ReportInit("init", "error", pytest.approx(100.0), "Runtime.ImportModuleError")
+    of(SpawnRuntime, story.tell(InvokeReceived(ONE)))
+    story.tell(InitErrorPosted("post", b'{"errorType":"E"}', "Runtime.ImportModuleError"))
+    commands = story.tell(RuntimeExited(1))
+    assert of(ReportInit, commands).phase == "invoke"
+    assert of(Answer, commands) == Answer(ONE, b'{"errorType":"E"}', is_error=True)
+    assert of(ReportEnd, commands).init_ms is None
+
+
+def test_a_runtime_that_reports_an_init_error_and_lingers_is_killed_and_its_error_kept() -> None:
+    story = Story()
+    story.tell(Booted())
+    story.tell(InvokeReceived(ONE))
+    story.tell(InitErrorPosted("post", b"E", "Runtime.X"))
+    of(KillRuntime, story.tell(TimerFired("exit"), after=0.5))
+    story.tell(RuntimeExited(None, 9))
+    story.tell(InitErrorPosted("post", b"E2", "Runtime.X"))
+    of(KillRuntime, story.tell(TimerFired("exit"), after=0.5))
+    assert of(Answer, story.tell(RuntimeExited(None, 9))).body == b"E2"
+
+
+def test_an_init_of_ten_seconds_is_given_up_and_repeated_under_the_functions_timeout() -> None:
+    story = Story(timeout_s=20.0)
+    story.tell(Booted())
+    story.tell(InvokeReceived(ONE))
+    commands = story.tell(TimerFired("init"), after=10.0)
+    assert of(ReportInit, commands) == ReportInit("init", "timeout", pytest.approx(10_000.0), "Sandbox.Timedout")
+    of(KillRuntime, commands)
+    commands = story.tell(RuntimeExited(None, 9))
+    of(SpawnRuntime, commands)
+    assert of(SetTimer, commands) == SetTimer("invoke", story.at + 20.0)
+    assert of(Deliver, story.tell(NextPolled("p"), after=11.0)).deadline_at == story.at + 9.0
+
+
+def test_a_program_that_cannot_be_started_is_reported_by_its_error() -> None:
+    story = Story()
+    story.tell(Booted())
+    commands = story.tell(SpawnFailed("Runtime.InvalidEntrypoint", "fork/exec /x: no such file or directory"))
+    assert of(ReportInit, commands).error_type == "Runtime.InvalidEntrypoint"
+    story.tell(InvokeReceived(ONE))
+    commands = story.tell(SpawnFailed("Runtime.InvalidEntrypoint", "fork/exec /x: no such file or directory"))
+    assert of(Answer, commands).body == (
+        b'{"errorType":"Runtime.InvalidEntrypoint",'
+        b'"errorMessage":"RequestId: id-1 Error: fork/exec /x: no such file or directory"}'
+    )
+
+
+@pytest.mark.parametrize("request_id", ["id-2", "", "../id-1"])
+def test_an_answer_to_another_id_is_refused_and_the_right_one_still_counts(request_id: str) -> None:
+    story = Story().running()
+    refusal = Refuse("post", 400, "InvalidRequestID", "Invalid request ID")
+    assert story.tell(ResponsePosted("post", request_id, b"")) == [refusal]
+    of(Answer, story.tell(ResponsePosted("post", "id-1", b"")))
+    assert story.tell(ResponsePosted("post", "id-1", b"")) == [refusal]
+
+
+def test_a_poll_while_an_answer_is_due_is_refused() -> None:
+    story = Story().running()
+    assert of(Refuse, story.tell(NextPolled("poll-1"))).status == 403
+
+
+def test_an_init_error_after_init_is_refused() -> None:
+    story = Story().warm()
+    assert of(Refuse, story.tell(InitErrorPosted("post", b"", ""))).error_type == "InvalidStateTransition"
+
+
+def test_a_lost_poll_is_not_delivered_to_and_the_timeout_still_ends_the_invocation() -> None:
+    story = Story().warm()
+    story.tell(PollLost("poll-0"))
+    assert kinds(story.tell(InvokeReceived(ONE))) == ["ReportStart", "SetTimer"]
+    of(Answer, story.tell(TimerFired("invoke"), after=3.0))
+
+
+def test_a_runtime_that_polls_again_after_losing_its_connection_gets_the_event() -> None:
+    story = Story().warm()
+    story.tell(PollLost("poll-0"))
+    story.tell(InvokeReceived(ONE))
+    assert of(Deliver, story.tell(NextPolled("poll-1"))).exchange == "poll-1"
+
+
+def test_shutdown_turns_everyone_away_and_ends_with_the_runtime() -> None:
+    story = Story().running()
+    story.tell(InvokeReceived(TWO))
+    commands = story.tell(ShutdownRequested())
+    assert [c.invocation.request_id for c in commands if type(c) is TurnAway] == ["id-1", "id-2"]
+    of(TerminateRuntime, commands)
+    of(KillRuntime, story.tell(TimerFired("exit"), after=0.5))
+    of(Exit, story.tell(RuntimeExited(None, 9)))
+    of(TurnAway, story.tell(InvokeReceived(ONE)))
+
+
+def test_the_line_of_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "MAX_WAITING", 2)
+    story = Story().running()
+    for _ in range(2):
+        assert story.tell(InvokeReceived(TWO)) == []
+    of(TurnAway, story.tell(InvokeReceived(TWO)))
+
+
+def test_an_asynchronous_invocation_has_no_caller_to_answer_but_runs() -> None:
+    story = Story().warm()
+    nobody = Invocation("id-9", b"{}")
+    of(Deliver, story.tell(InvokeReceived(nobody)))
+    assert of(Answer, story.tell(ResponsePosted("post", "id-9", b""))).invocation.caller is None
+
+
+EVENTS: list[Any] = [
+    InvokeReceived(TWO),
+    NextPolled("p"),
+    PollLost("p"),
+    ResponsePosted("x", "id-1", b""),
+    ErrorPosted("x", "id-1", b""),
+    InitErrorPosted("x", b""),
+    RuntimeExited(1),
+    SpawnFailed("Runtime.InvalidEntrypoint", "no"),
+    TimerFired("init"),
+    TimerFired("invoke"),
+    TimerFired("exit"),
+    ShutdownRequested(),
+]
+
+
+def _settle(story: Story) -> list[Any]:
+    """Act as a well-behaved shell and runtime until nothing more happens; all commands on the way."""
+    seen: list[Any] = []
+    for step in range(20):
+        machine = story.machine
+        if machine.runtime == lifecycle.KILLED:
+            event: Any = RuntimeExited(None, 9)
+        elif machine.runtime == lifecycle.FAILED:
+            event = RuntimeExited(1)
+        elif machine.phase == lifecycle.SHUTDOWN:
+            event = RuntimeExited(0) if machine.runtime != lifecycle.ABSENT else None
+        elif machine.runtime == lifecycle.RUNNING:
+            assert machine._current is not None
+            event = ResponsePosted("x", machine._current.request_id, b"")
+        elif machine.runtime in (lifecycle.STARTED, lifecycle.RESPONDED) or (machine.runtime == lifecycle.READY and not machine._polls and machine.phase == lifecycle.INVOKE):
+            event = NextPolled(f"poll-{step}")
+        else:
+            event = None
+        if event is None:
+            return seen
+        seen += story.tell(event, after=0.01)
+    raise AssertionError(f"it never settles: {story.machine!r}")
+
+
+@pytest.mark.parametrize("first", EVENTS, ids=lambda event: type(event).__name__)
+def test_after_any_three_events_every_invocation_is_answered_once_and_the_next_is_served(first: Any) -> None:
+    for beginning in range(len(BEGINNING) + 1):
+        for rest in itertools.product(EVENTS, repeat=2):
+            _survives((*BEGINNING[:beginning], first, *rest))
+
+
+# The way to every state of a runtime that behaves: started, ready, running, responded.
+BEGINNING: list[Any] = [NextPolled("poll"), InvokeReceived(ONE), ResponsePosted("x", "id-1", b"")]
+
+
+def _survives(story_so_far: tuple[Any, ...]) -> None:
+    story = Story()
+    commands = story.tell(Booted())
+    for event in story_so_far:
+        before = (story.machine.phase, story.machine.runtime, story.machine.waiting)
+        try:
+            commands += story.tell(event, after=0.01)
+        except IllegalEvent:
+            assert before == (story.machine.phase, story.machine.runtime, story.machine.waiting)
+            continue
+    commands += _settle(story)
+    sent = sum(type(event) is InvokeReceived for event in story_so_far)
+    answered = sum(type(command) in (Answer, TurnAway) for command in commands)
+    assert answered == sent
+    if story.machine.phase != lifecycle.SHUTDOWN:
+        commands = story.tell(InvokeReceived(ONE)) + _settle(story)
+        assert of(Answer, commands) == Answer(ONE, b"")
+
+
+def test_an_unknown_event_is_illegal() -> None:
+    with pytest.raises(IllegalEvent):
+        Machine(3.0).accept("nonsense", 0.0)  # type: ignore[arg-type]
