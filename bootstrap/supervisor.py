@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .records import Record
 
 MAX_OPEN_FILES = 1_024  # AWS limit
+# Where the kernel tells the memory limit of this container, by cgroup version.
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # Where the kernel counts OOM kills of this container, by cgroup version; the word before the number.
 OOM_COUNTERS = (
     ("/sys/fs/cgroup/memory.events", "oom_kill"),
@@ -27,6 +29,7 @@ class Supervisor:
         self.pid = 0
         self._peak_kb = 0  # of processes that have ended
         self._oom_kills = _oom_kills()
+        self._limit_kb = _limit_kb()
         self._is_init = os.getpid() == 1
 
     def spawn(self, command: SpawnRuntime) -> "tuple[int, int] | SpawnFailed":
@@ -110,7 +113,8 @@ class Supervisor:
         """The most memory the function's processes have held, in MB, since the environment began (peak RSS)."""
         living_kb = sum(_peak_kb(pid) for pid in self._processes())
         self._peak_kb = max(self._peak_kb, living_kb)
-        return -(-self._peak_kb // 1024)
+        # Resident pages of files that others share count here but not against the limit, which is never passed.
+        return -(-min(self._peak_kb, self._limit_kb) // 1024)
 
     def _processes(self) -> "list[int]":
         if self._is_init:
@@ -204,6 +208,14 @@ def _descendants(pid: int) -> "list[int]":
     for parent in found:
         found += [int(child) for child in _read(f"/proc/{parent}/task/{parent}/children").split()]
     return found
+
+
+def _limit_kb() -> int:
+    for path in MEMORY_LIMITS:
+        text = _read(path).strip()
+        if text.isdigit():
+            return int(text) // 1024
+    return 1 << 50
 
 
 def _oom_kills() -> int:

@@ -142,7 +142,11 @@ class Environment:
         assert self._sandbox is not None
         assert self._sink is not None
         with contextlib.suppress(BlockingIOError):
-            self._sink.write(os.read(self._sandbox.log_fd, LOG_READ))
+            data = os.read(self._sandbox.log_fd, LOG_READ)
+            if data:
+                self._sink.write(data)
+            else:  # the last writer is gone
+                asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
 
     def _spec(self) -> SandboxSpec:
         configuration = self.configuration

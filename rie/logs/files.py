@@ -52,7 +52,7 @@ class LogFiles:
         """The lines of a group's streams since an instant, by time."""
         directory = self._root / quote(group, safe="")
         lines: list[LogLine] = []
-        for path in sorted(directory.glob("*.log*")):
+        for path in sorted(directory.glob("*.log*"), reverse=True):  # of one stream the older file, .log.1, first
             if path.stat().st_mtime * 1e3 >= since_ms:
                 lines += _read(path, since_ms)
         lines.sort(key=lambda line: line.at_ms)  # stable: lines of one instant keep their stream's order

@@ -343,7 +343,9 @@ def _settle(story: Story) -> list[Any]:
         elif machine.runtime == lifecycle.RUNNING:
             assert machine._current is not None
             event = ResponsePosted("x", machine._current.request_id, b"")
-        elif machine.runtime in (lifecycle.STARTED, lifecycle.RESPONDED) or (machine.runtime == lifecycle.READY and not machine._polls and machine.phase == lifecycle.INVOKE):
+        elif machine.runtime in (lifecycle.STARTED, lifecycle.RESPONDED) or (
+            machine.runtime == lifecycle.READY and not machine._polls and machine.phase == lifecycle.INVOKE
+        ):
             event = NextPolled(f"poll-{step}")
         else:
             event = None

@@ -1,0 +1,23 @@
+"""The account's limits and use (lambda.md §12.5)."""
+
+from __future__ import annotations
+
+from rie.api.context import RequestContext
+from rie.api.parse import Params
+from rie.api.views import View
+from rie.functions.catalog import Catalog
+
+# AWS limits; image code does not count.
+_LIMITS = {
+    "TotalCodeSize": 80_530_636_800,
+    "CodeSizeUnzipped": 262_144_000,
+    "CodeSizeZipped": 52_428_800,
+    "ConcurrentExecutions": 1_000,
+    "UnreservedConcurrentExecutions": 1_000,
+}
+
+
+def get_account_settings(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """GetAccountSettings."""
+    count = catalog.count(context.account, context.region)
+    return {"AccountLimit": _LIMITS, "AccountUsage": {"TotalCodeSize": 0, "FunctionCount": count}}

@@ -1,0 +1,15 @@
+"""Reserved concurrency of functions; none can be reserved so far (lambda.md §7.2)."""
+
+from __future__ import annotations
+
+from rie.api.context import RequestContext
+from rie.api.functions import unqualified
+from rie.api.parse import Params
+from rie.api.views import View
+from rie.functions.catalog import Catalog
+
+
+def get_function_concurrency(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """GetFunctionConcurrency: {} while nothing is reserved."""
+    catalog.get(unqualified(context, params))
+    return {}

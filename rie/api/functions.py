@@ -1,0 +1,110 @@
+"""Functions: create, read, update, list, delete (lambda.md §1)."""
+
+from __future__ import annotations
+
+from rie.api import requests
+from rie.api.context import RequestContext
+from rie.api.paging import marker, page_size, read_marker
+from rie.api.parse import Params
+from rie.api.views import View, code_view, configuration_view, listed_view
+from rie.arn import parse_function_reference
+from rie.functions.catalog import Catalog
+from rie.functions.changes import NewCode, NewFunction
+from rie.functions.faults import refused
+from rie.functions.package import check_image_only, check_new, check_update
+from rie.model.function import LATEST, FunctionKey
+
+_MARKER = "functions"
+
+
+def create_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """CreateFunction: 201, Pending."""
+    key = unqualified(context, params)
+    image_uri = check_new(requests.package(params, params["Code"]))
+    requests.check_available(params)
+    new = NewFunction(
+        key=key,
+        image_uri=image_uri,
+        changes=requests.changes(params),
+        architecture=requests.architecture(params) or "x86_64",
+        tags=params.get("Tags", {}),
+    )
+    return configuration_view(catalog.create(new))
+
+
+def get_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """GetFunction: the configuration, where the code is, and the tags if there are any."""
+    key, qualifier = addressed(context, params)
+    function = catalog.get(key, qualifier)
+    return {
+        "Configuration": configuration_view(function, qualifier),
+        "Code": code_view(function),
+        "Tags": dict(function.tags) or None,
+    }
+
+
+def get_function_configuration(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """GetFunctionConfiguration."""
+    key, qualifier = addressed(context, params)
+    return configuration_view(catalog.get(key, qualifier), qualifier)
+
+
+def update_function_configuration(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """UpdateFunctionConfiguration: only the members that are given change."""
+    key = unqualified(context, params)
+    catalog.get(key)
+    check_image_only(requests.package(params, {}))
+    requests.check_available(params)
+    return configuration_view(
+        catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
+    )
+
+
+def update_function_code(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """UpdateFunctionCode; a dry run checks everything and changes nothing."""
+    key = unqualified(context, params)
+    catalog.get(key)
+    image_uri = check_update(requests.package(params, params))
+    requests.check_available(params)
+    code = NewCode(
+        key=key,
+        image_uri=image_uri,
+        architecture=requests.architecture(params),
+        revision_id=params.get("RevisionId"),
+        is_dry_run=params.get("DryRun", False),
+    )
+    return configuration_view(catalog.update_code(code))
+
+
+def list_functions(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """ListFunctions; with FunctionVersion=ALL the ARNs are qualified."""
+    after = read_marker(_MARKER, params)
+    found, last = catalog.page(context.account, context.region, after, page_size(params))
+    qualifier = LATEST if "FunctionVersion" in params else None
+    return {
+        "Functions": [listed_view(function, qualifier) for function in found],
+        "NextMarker": marker(_MARKER, last),
+    }
+
+
+def delete_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+    """DeleteFunction: 204."""
+    key, qualifier = addressed(context, params)
+    catalog.delete(key, qualifier)
+    return {}
+
+
+def addressed(context: RequestContext, params: Params) -> tuple[FunctionKey, str | None]:
+    """The function and the qualifier that a request names, in whichever of its two places."""
+    return parse_function_reference(params["FunctionName"], params.get("Qualifier"), context)
+
+
+def unqualified(context: RequestContext, params: Params) -> FunctionKey:
+    """The function that a request names to change it; only $LATEST can be changed. Raises ServiceError."""
+    key, qualifier = addressed(context, params)
+    if qualifier not in (None, LATEST):
+        raise refused(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. "
+            "Please specify either a function name or an unqualified function ARN."
+        )
+    return key

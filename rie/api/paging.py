@@ -1,0 +1,39 @@
+"""Pages of lists: MaxItems, Marker and NextMarker (lambda.md §0.4)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from rie.api.parse import Params
+from rie.errors import ServiceError
+
+MAX_PAGE = 50  # functions and versions, however many MaxItems asks for
+
+
+def page_size(params: Params) -> int:
+    """How many items the page may have."""
+    return min(int(params.get("MaxItems", MAX_PAGE)), MAX_PAGE)
+
+
+def marker(kind: str, after: str | None) -> str | None:
+    """The opaque NextMarker of a list of this kind, to go on after an item; None on the last page."""
+    return None if after is None else base64.urlsafe_b64encode(f"{kind}:{after}".encode()).decode()
+
+
+def read_marker(kind: str, params: Params) -> str | None:
+    """The item to go on after. Raises ServiceError for a marker that `marker` didn't make for this kind of list."""
+    text = params.get("Marker")
+    if not text:
+        return None
+    try:
+        found, separator, after = base64.b64decode(text, b"-_", validate=True).decode().partition(":")
+    except (binascii.Error, ValueError) as error:
+        raise _invalid(text) from error
+    if found != kind or not separator:
+        raise _invalid(text)
+    return after
+
+
+def _invalid(text: str) -> ServiceError:
+    return ServiceError("InvalidParameterValueException", f"Invalid Marker: {text}")

@@ -1,0 +1,68 @@
+"""The tables, and the steps that bring an older database up to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    update,
+)
+
+METADATA = MetaData()
+
+SCHEMA = Table("rie_schema", METADATA, Column("version", Integer, nullable=False))
+
+FUNCTIONS = Table(
+    "functions",
+    METADATA,
+    Column("account", String(12), primary_key=True),
+    Column("region", String(64), primary_key=True),
+    # "C" would be byte order on PostgreSQL; pages only need one order, and take the database's.
+    Column("name", String(64), primary_key=True),
+    Column("version", String(32), primary_key=True),
+    Column("revision_id", String(36), nullable=False),
+    Column("unsettled", Boolean, nullable=False),
+    Column("record", Text, nullable=False),
+)
+_UNSETTLED = Index("functions_unsettled", FUNCTIONS.c.unsettled)
+
+
+def _first(connection: Connection) -> None:
+    """Version 1: functions."""
+    METADATA.create_all(connection, tables=[FUNCTIONS])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+"""Step n leads from version n to n + 1. Steps are only ever appended, and say what they need in their own words."""
+
+
+class SchemaTooNew(Exception):
+    """The database was written by a later version of this program."""
+
+
+def migrate(connection: Connection) -> None:
+    """Run the steps that the database has not seen, inside the caller's transaction. Raises SchemaTooNew."""
+    if inspect(connection).has_table(SCHEMA.name):
+        found = connection.scalar(select(SCHEMA.c.version)) or 0
+    else:
+        SCHEMA.create(connection)
+        connection.execute(insert(SCHEMA).values(version=0))
+        found = 0
+    if found > len(MIGRATIONS):
+        raise SchemaTooNew(f"its schema is version {found}, this program knows up to {len(MIGRATIONS)}")
+    for step in MIGRATIONS[found:]:
+        step(connection)
+    if found < len(MIGRATIONS):
+        connection.execute(update(SCHEMA).values(version=len(MIGRATIONS)))

@@ -1,0 +1,179 @@
+"""The store in SQL: SQLite in a file by default, in memory for tests, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, delete, event, func, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
+
+from rie.errors import StoreFailed
+from rie.model.function import LATEST, Function, FunctionKey
+from rie.store.codec import decode, encode
+from rie.store.schema import FUNCTIONS, SchemaTooNew, migrate
+
+_WRITES = "rie_writes"  # execution option of the engine that writers use
+_T = FUNCTIONS.c
+
+
+class SqlStore:
+    """A `Store` in the database at `url` ("sqlite:////var/lib/rie/rie.db", "sqlite://", "postgresql+psycopg://…").
+
+    Makes the tables, and the file and its directory, if they are missing. `lock_timeout_s` is how long a write waits
+    for another one. Raises StoreFailed.
+    """
+
+    def __init__(self, url: str, *, lock_timeout_s: float = 10.0) -> None:
+        parsed = make_url(url)
+        self._engine = (
+            _sqlite(parsed, lock_timeout_s)
+            if parsed.get_backend_name() == "sqlite"
+            else create_engine(parsed, pool_timeout=lock_timeout_s, pool_pre_ping=True)
+        )
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+        with self._writing("open the database") as connection:
+            migrate(connection)
+
+    def add(self, function: Function) -> bool:
+        """Store a new function; False if its key and version are taken."""
+        try:
+            with self._writing("store a function") as connection:
+                connection.execute(insert(FUNCTIONS).values(**_key_columns(function), **_state_columns(function)))
+        except _Taken:
+            return False
+        return True
+
+    def replace(self, function: Function, expected_revision_id: str) -> bool:
+        """Store a new state of a function; False if it is gone, or at another revision than expected."""
+        with self._writing("update a function") as connection:
+            changed = connection.execute(
+                update(FUNCTIONS)
+                .where(_is(function.key), _T.version == function.version, _T.revision_id == expected_revision_id)
+                .values(**_state_columns(function))
+            )
+            return changed.rowcount == 1
+
+    def remove(self, key: FunctionKey) -> bool:
+        """Remove every version of a function; False if there was none."""
+        with self._writing("remove a function") as connection:
+            return connection.execute(delete(FUNCTIONS).where(_is(key))).rowcount > 0
+
+    def find(self, key: FunctionKey, version: str = LATEST) -> Function | None:
+        """One version of a function."""
+        found = self._select(_is(key), _T.version == version)
+        return found[0] if found else None
+
+    def page(self, account: str, region: str, after: str | None, limit: int) -> list[Function]:
+        """Up to `limit` functions ($LATEST) whose names follow `after`, by name."""
+        follows = [] if after is None else [_T.name > after]
+        return self._select(_within(account, region), _T.version == LATEST, *follows, limit=limit)
+
+    def count(self, account: str, region: str) -> int:
+        """How many functions there are."""
+        with self._reading("count functions") as connection:
+            counted = select(func.count()).select_from(FUNCTIONS)
+            return connection.scalar(counted.where(_within(account, region), _T.version == LATEST)) or 0
+
+    def all(self) -> list[Function]:
+        """Every version of every function of every account and region."""
+        return self._select()
+
+    def unsettled(self) -> list[Function]:
+        """Those whose deployment has not ended: Pending, or with an update InProgress."""
+        return self._select(_T.unsettled)
+
+    def close(self) -> None:
+        """Release what the store holds."""
+        self._engine.dispose()
+
+    def _select(self, *conditions: ColumnElement[bool], limit: int | None = None) -> list[Function]:
+        statement = select(_T.record).where(*conditions)
+        statement = statement.order_by(_T.account, _T.region, _T.name, _T.version).limit(limit)
+        with self._reading("read functions") as connection:
+            return [decode(Function, record) for record in connection.scalars(statement)]
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[Connection]:
+        with _wrapped(what), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[Connection]:
+        with _wrapped(what), self._writer.begin() as connection:
+            yield connection
+
+
+class _Taken(Exception):
+    """The row to insert is there already."""
+
+
+@contextmanager
+def _wrapped(what: str) -> Iterator[None]:
+    """Turn what the database says into StoreFailed, without the statement and its values."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise _Taken from error
+    except (SQLAlchemyError, SchemaTooNew, ValueError) as error:
+        why = error.orig if isinstance(error, DBAPIError) else error
+        raise StoreFailed(f"cannot {what}: {why}") from error
+
+
+def _sqlite(url: URL, lock_timeout_s: float) -> Engine:
+    """An engine whose transactions begin where SQLAlchemy says, not where Python's sqlite3 guesses."""
+    options: dict[str, Any] = {}
+    if url.database in (None, "", ":memory:"):
+        # One connection, lent to one thread at a time: each further one would be a database of its own.
+        options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+    elif not url.database.startswith("file:"):
+        try:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreFailed(f"cannot open the database: {error}") from error
+    engine = create_engine(
+        url,
+        connect_args={"timeout": lock_timeout_s, "check_same_thread": False},
+        pool_timeout=lock_timeout_s,
+        **options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        # In WAL mode NORMAL survives kill -9 but not a power cut: FULL costs one fsync per deployment.
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        # A writer takes its lock at once: a deferred one that finds another writer fails without waiting.
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _within(account: str, region: str) -> ColumnElement[bool]:
+    return (_T.account == account) & (_T.region == region)
+
+
+def _is(key: FunctionKey) -> ColumnElement[bool]:
+    return _within(key.account, key.region) & (_T.name == key.name)
+
+
+def _key_columns(function: Function) -> dict[str, object]:
+    key = function.key
+    return {"account": key.account, "region": key.region, "name": key.name, "version": function.version}
+
+
+def _state_columns(function: Function) -> dict[str, object]:
+    return {
+        "revision_id": function.revision_id,
+        "unsettled": function.is_pending or function.is_updating,
+        "record": encode(function),
+    }

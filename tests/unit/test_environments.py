@@ -1,0 +1,297 @@
+"""The pool over the stub engine: reuse, scale-out, limits, eviction, retirement and what happens when sandboxes die."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rie.engine.stub import StubEngine
+from rie.environments.environment import Environment
+from rie.environments.lifecycle import MOVES, IllegalMove, State, move
+from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
+from rie.environments.pool import Pool, PoolSettings, Throttled
+from rie.errors import HostFault, SandboxFailed
+from rie.model.function import Configuration, Function, FunctionKey
+from rie.model.image import Image
+from rie.model.invocation import Invocation, Outcome
+
+KEY = FunctionKey("123456789012", "us-east-1", "fn")
+
+
+class Lines:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class World:
+    """A pool, its engine and one function."""
+
+    def __init__(self, **settings: Any) -> None:
+        limits = Limits(settings.pop("concurrency", 100), settings.pop("memory_mb", 100_000))
+        self.engine = StubEngine()
+        self.sinks: list[Lines] = []
+        self.pool = Pool(self.engine, PoolSettings(limits, settings.pop("idle_s", 60.0)), self._sink)
+
+    def _sink(self, environment: Environment) -> Lines:
+        self.sinks.append(Lines())
+        return self.sinks[-1]
+
+    def function(self, kind: str = "echo", configuration_id: str = "c1", memory_mb: int = 128, **more: Any) -> Function:
+        image = Image(f"stub/{kind}@sha256:{'0' * 64}", f"sha256:{'0' * 64}", "x86_64")
+        configuration = Configuration(
+            configuration_id,
+            "role",
+            f"stub/{kind}:1",
+            image,
+            memory_mb=memory_mb,
+            timeout_s=more.pop("timeout_s", 3),
+            **more,
+        )
+        return Function(KEY, configuration, configuration, "r", "now")
+
+    async def run(self, function: Function | None = None, event: Any = None) -> Outcome:
+        function = function or self.function()
+        invocation = Invocation("11111111-2222-4333-8444-555555555555", json.dumps(event or {}).encode(), KEY.arn)
+        assert function.serving is not None
+        return await self.pool.run(function, function.serving, invocation)
+
+    @property
+    def environments(self) -> list[Environment]:
+        return list(self.pool)
+
+
+def story(**settings: Any) -> Callable[[Callable[[World], Awaitable[None]]], Callable[[], None]]:
+    """Run an asynchronous test in a world of its own, which must be empty at the end."""
+
+    def decorate(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+        async def live() -> None:
+            world = World(**settings)
+            world.pool.open()
+            try:
+                await test(world)
+            finally:
+                await world.pool.close()
+                await world.engine.close()
+            assert world.environments == []
+            assert world.pool._memory_mb == 0
+            assert all(sink.is_closed for sink in world.sinks)
+
+        def run() -> None:
+            asyncio.run(asyncio.wait_for(live(), 20))
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return run
+
+    return decorate
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to pass")
+
+
+@story()
+async def test_the_second_invocation_finds_the_first_ones_environment_warm(world: World) -> None:
+    first, second = await world.run(), await world.run()
+    assert len(world.environments) == 1
+    assert world.environments[0].invocations == 2
+    assert first.init_ms is not None
+    assert second.init_ms is None
+
+
+@story()
+async def test_concurrent_invocations_scale_out_and_never_share(world: World) -> None:
+    sleeper = world.function("sleep")
+    await asyncio.gather(*(world.run(sleeper, {"seconds": 0.1}) for _ in range(20)))
+    assert [environment.invocations for environment in world.environments] == [1] * 20
+    await asyncio.gather(*(world.run(sleeper, {"seconds": 0.05}) for _ in range(20)))
+    assert [environment.invocations for environment in world.environments] == [2] * 20
+
+
+@story()
+async def test_the_most_recently_used_environment_is_reused_first(world: World) -> None:
+    sleeper = world.function("sleep")
+    await asyncio.gather(world.run(sleeper, {"seconds": 0.02}), world.run(sleeper, {"seconds": 0.1}))
+    for _ in range(3):
+        await world.run(sleeper)
+    assert sorted(environment.invocations for environment in world.environments) == [1, 4]
+
+
+@story(concurrency=2)
+async def test_more_than_may_run_at_once_is_throttled_and_later_runs(world: World) -> None:
+    sleeper = world.function("sleep")
+    running = [asyncio.ensure_future(world.run(sleeper, {"seconds": 0.1})) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Throttled) as throttled:
+        await world.run(sleeper)
+    assert throttled.value.reason == "ConcurrentInvocationLimitExceeded"
+    await asyncio.gather(*running)
+    await world.run(sleeper)
+
+
+@story(memory_mb=300)
+async def test_the_coldest_idle_environment_makes_room_for_another_function(world: World) -> None:
+    old, older = world.function(configuration_id="old"), world.function(configuration_id="older")
+    await world.run(older)
+    await world.run(old)
+    await world.run(world.function(configuration_id="new"))
+    left = {environment.configuration.configuration_id for environment in world.environments}
+    assert left == {"old", "new"}
+
+
+@story(memory_mb=300)
+async def test_memory_is_never_promised_twice(world: World) -> None:
+    sleeper = world.function("sleep")
+    running = [asyncio.ensure_future(world.run(sleeper, {"seconds": 0.2})) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(Throttled):
+        await world.run(world.function(configuration_id="other"))
+    await asyncio.gather(*running)
+    with pytest.raises(Throttled):
+        await world.run(world.function(configuration_id="huge", memory_mb=301))
+
+
+@story(idle_s=0.1)
+async def test_idle_environments_are_evicted_after_their_time(world: World) -> None:
+    await world.run()
+    assert len(world.environments) == 1
+    await until(lambda: world.environments == [])
+    await until(lambda: world.pool._memory_mb == 0)
+
+
+@story(idle_s=0.3)
+async def test_busy_environments_are_not_evicted(world: World) -> None:
+    outcome = await world.run(world.function("sleep"), {"seconds": 0.8})
+    assert outcome.function_error is None
+
+
+@story()
+async def test_a_new_configuration_gets_new_environments_and_the_old_idle_ones_go(world: World) -> None:
+    await world.run()
+    world.pool.retire(KEY, keep="c2")
+    assert world.environments == []
+    await world.run(world.function(configuration_id="c2"))
+    world.pool.retire(KEY, keep="c2")
+    assert len(world.environments) == 1
+
+
+@story()
+async def test_a_busy_environment_of_an_old_configuration_ends_its_work_and_goes(world: World) -> None:
+    running = asyncio.ensure_future(world.run(world.function("sleep"), {"seconds": 0.1}))
+    await until(lambda: any(environment.state is State.BUSY for environment in world.environments))
+    world.pool.retire(KEY)
+    assert (await running).function_error is None
+    assert world.environments == []
+
+
+@story()
+async def test_a_functions_own_error_keeps_its_environment(world: World) -> None:
+    outcome = await world.run(world.function("fail"))
+    assert outcome.function_error == "Unhandled"
+    await world.run(world.function("fail"))
+    assert world.environments[0].invocations == 2
+
+
+@story()
+async def test_a_sandbox_that_dies_in_an_invocation_is_a_host_fault_and_is_replaced(world: World) -> None:
+    with pytest.raises(SandboxFailed):
+        await world.run(world.function("crash"))
+    assert world.environments == []
+    await world.run()
+
+
+@story()
+async def test_a_sandbox_that_dies_while_idle_is_forgotten(world: World) -> None:
+    await world.run()
+    (environment,) = world.environments
+    environment._sandbox.crash()  # type: ignore[union-attr]
+    await until(lambda: world.environments == [])
+    await world.run()
+
+
+@story()
+async def test_a_sandbox_that_does_not_start_is_a_host_fault_and_leaves_nothing(world: World) -> None:
+    function = world.function()
+    image = Image(f"unstartable/echo@sha256:{'0' * 64}", f"sha256:{'0' * 64}", "x86_64")
+    configuration = Configuration("c9", "role", "unstartable/echo:1", image)
+    with pytest.raises(HostFault):
+        await world.pool.run(function, configuration, Invocation("id", b"{}", KEY.arn))
+    assert world.environments == []
+
+
+@story()
+async def test_a_cancelled_invocation_costs_its_environment(world: World) -> None:
+    running = asyncio.ensure_future(world.run(world.function("sleep"), {"seconds": 5}))
+    await until(lambda: any(environment.state is State.BUSY for environment in world.environments))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert world.environments == []
+
+
+@story()
+async def test_a_closed_pool_runs_nothing(world: World) -> None:
+    await world.run()
+    await world.pool.close()
+    with pytest.raises(SandboxFailed):
+        await world.run()
+
+
+@story()
+async def test_the_log_of_an_environment_reaches_its_sink_whole(world: World) -> None:
+    await world.run()
+    await world.run()
+    await until(lambda: world.sinks[0].data.count(b"REPORT") == 2)
+    assert world.sinks[0].data.startswith(b"INIT_START")
+
+
+# -- the plan, case by case --------------------------------------------------------------------------------------------
+
+LIMITS = Limits(concurrency=10, memory_mb=1_000)
+
+
+def test_case_1_as_many_run_as_may() -> None:
+    assert plan(1, "warm", Load(10, 0), LIMITS, []) == Throttle("ConcurrentInvocationLimitExceeded")
+
+
+def test_case_2_a_warm_one_is_idle() -> None:
+    assert plan(1, "warm", Load(9, 1_000), LIMITS, []) == Reuse("warm")
+
+
+def test_case_3_a_new_one_fits() -> None:
+    assert plan(500, None, Load(9, 500), LIMITS, [("cold", 500)]) == Start()
+
+
+def test_case_4_just_enough_of_the_coldest_go() -> None:
+    idle = [("coldest", 100), ("colder", 100), ("cold", 100)]
+    assert plan(250, None, Load(0, 900), LIMITS, idle) == Start(evict=("coldest", "colder"))
+
+
+def test_case_5_it_does_not_fit_and_nothing_is_evicted() -> None:
+    assert plan(500, None, Load(0, 900), LIMITS, [("a", 100)]) == Throttle("ConcurrentInvocationLimitExceeded")
+
+
+@pytest.mark.parametrize("current", State)
+@pytest.mark.parametrize("to", State)
+def test_moves_are_those_of_the_table(current: State, to: State) -> None:
+    if to in MOVES[current]:
+        assert move(current, to) is to
+    else:
+        with pytest.raises(IllegalMove):
+            move(current, to)
