@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_OPEN_FILES = 1_024  # AWS limit
 # Where the kernel tells the memory limit of this container, by cgroup version.
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+NO_LIMIT_KB = 1 << 42  # what stands there without a limit is larger, or "max"
 # Where the kernel counts OOM kills of this container, by cgroup version; the word before the number.
 OOM_COUNTERS = (
     ("/sys/fs/cgroup/memory.events", "oom_kill"),
@@ -106,6 +107,8 @@ class Supervisor:
             if number == signal.SIGKILL:
                 kills = _oom_kills()
                 was_oom, self._oom_kills = kills > self._oom_kills, kills
+                if was_oom and self._limit_kb < NO_LIMIT_KB:
+                    self._peak_kb = self._limit_kb  # all processes together; one alone may have held less
             return RuntimeExited(None, number, was_oom)
         return RuntimeExited(os.WEXITSTATUS(status))
 
@@ -214,8 +217,8 @@ def _limit_kb() -> int:
     for path in MEMORY_LIMITS:
         text = _read(path).strip()
         if text.isdigit():
-            return int(text) // 1024
-    return 1 << 50
+            return min(int(text) // 1024, NO_LIMIT_KB)
+    return NO_LIMIT_KB
 
 
 def _oom_kills() -> int:

@@ -114,4 +114,3 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Destroy every sandbox that this engine started and release what it holds."""
-

@@ -8,11 +8,16 @@ import logging
 import os
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from bootstrap import wire
+from bootstrap.commands import ReportEnd
+from bootstrap.events import Invocation as Called
+from bootstrap.faults import error_body
+from bootstrap.output import billed_ms, end_lines, timestamp
 from rie.engine.base import Engine, Sandbox, SandboxSpec
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
@@ -26,7 +31,7 @@ log = logging.getLogger(__name__)
 
 INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
-MARGIN_S = 5.0
+MARGIN_S = 3.0
 LOG_READ = 65_536
 
 
@@ -95,7 +100,7 @@ class Environment:
         self.state = move(self.state, State.BUSY)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
-        """Run one invocation to its end. Raises SandboxFailed when the sandbox died or is stuck; then: `stop`."""
+        """Run one invocation to its end. Raises SandboxFailed when the sandbox died; then: `stop`."""
         assert self._door is not None
         headers = [
             (wire.REQUEST_ID, invocation.request_id),
@@ -111,13 +116,35 @@ class Environment:
         try:
             answer = await self._door.request("POST", path, headers, invocation.payload, within_s)
         except TimeoutError:
-            raise SandboxFailed(f"cannot invoke {self!r}: no answer within {within_s} s") from None
+            log.warning("%r did not end its invocation within %.0f s; it will be destroyed", self, within_s)
+            return self._overdue(invocation)
         if answer.status != 200:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
         outcome = _outcome(answer, self.function.version)
         self.max_memory_mb = max(self.max_memory_mb, outcome.max_memory_mb)
         return outcome
+
+    def _overdue(self, invocation: Invocation) -> Outcome:
+        """The function has starved even the bootstrap of CPU or memory: say what the bootstrap would have said."""
+        self.is_retired = True
+        message = f"Task timed out after {self.configuration.timeout_s:.2f} seconds"
+        used_mb = self.configuration.memory_mb
+        duration_ms = self.configuration.timeout_s * 1e3
+        report = ReportEnd(Called(invocation.request_id, b""), "timeout", duration_ms)
+        lines = f"{timestamp()} {invocation.request_id} {message}\n\n{end_lines(report, used_mb, used_mb)}".encode()
+        if self._sink is not None:
+            self._sink.write(lines)
+        return Outcome(
+            payload=error_body("Sandbox.Timedout", f"RequestId: {invocation.request_id} Error: {message}"),
+            executed_version=self.function.version,
+            function_error="Unhandled",
+            log_tail=b64encode(lines).decode() if invocation.wants_log else None,
+            duration_ms=duration_ms,
+            billed_ms=billed_ms(report),
+            max_memory_mb=used_mb,
+            status="timeout",
+        )
 
     async def stop(self) -> None:
         """Destroy the sandbox. Never raises: what the engine can't remove now, the next reconciliation will."""

@@ -236,6 +236,19 @@ async def test_a_sandbox_that_does_not_start_is_a_host_fault_and_leaves_nothing(
 
 
 @story()
+async def test_a_sandbox_that_does_not_end_in_time_is_a_timeout_of_the_function_and_replaced(world: World) -> None:
+    function = world.function("sleep", timeout_s=1)
+    await world.run(function)
+    (environment,) = world.environments
+    environment._sandbox.timeout_s = 60.0  # type: ignore[union-attr]
+    outcome = await world.run(function, {"seconds": 30})
+    assert outcome.function_error == "Unhandled"
+    assert json.loads(outcome.payload)["errorType"] == "Sandbox.Timedout"
+    assert world.environments == []
+    assert world.sinks[0].data.endswith(b"Status: timeout\n")
+
+
+@story()
 async def test_a_cancelled_invocation_costs_its_environment(world: World) -> None:
     running = asyncio.ensure_future(world.run(world.function("sleep"), {"seconds": 5}))
     await until(lambda: any(environment.state is State.BUSY for environment in world.environments))

@@ -1,0 +1,134 @@
+"""A sandbox as the Docker Engine API's container configuration (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENTRYPOINT, ENV_LOG, ENV_SOCKET, LOG_NAME, SOCKET_NAME
+from rie.engine.base import SandboxSpec
+
+LABEL_OWNER = "rie.owner"
+LABEL_INSTANCE = "rie.instance"  # directory of the engine that made it: whoever holds its lock is alive
+LABEL_SANDBOX = "rie.sandbox"
+ENV_WORKING_DIRECTORY = "RIE_WORKING_DIRECTORY"
+MB = 1024 * 1024
+MAX_HOSTNAME = 63
+# The bootstrap starts as root, gives the function another user, and kills what is left of it. Nothing else.
+CAPABILITIES = ("SETUID", "SETGID", "KILL")
+# Owner of a /tmp that is a tmpfs: runc gives it the mode of the image's own /tmp, whatever mode we ask for.
+FUNCTION_USER = (993, 990)
+ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")  # names of containers and directories are made from it
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sandbox lives on the host: `run` holds its socket and log, `tmp` is its /tmp, None for a tmpfs.
+
+    `volumes` are the paths that the image declares as VOLUME, by the names of the Docker volumes to put there.
+    `user` is "0:0" under a manager that is root. Any other manager could not use what root leaves in `run`, so there
+    the bootstrap and the function are the manager's own user, without any capability.
+    """
+
+    bundle: Path
+    run: Path
+    tmp: Path | None
+    network: str
+    user: str
+    volumes: Mapping[str, str]
+
+
+def name_of(owner: str, token: str, sandbox_id: str) -> str:
+    """The container's name: nobody else's, thanks to the engine's token, and known before the daemon has answered."""
+    return f"rie-{owner}-{token}-{sandbox_id}"
+
+
+def volumes_of(name: str, paths: Collection[str]) -> dict[str, str]:
+    """The volumes of a container, {name: path}, without those where something of ours is mounted anyway."""
+    others = (path for path in sorted(paths) if path.rstrip("/") not in (BUNDLE, DIR_IN_SANDBOX, "/tmp"))
+    return {f"{name}-{number}": path for number, path in enumerate(others)}
+
+
+def configuration(spec: SandboxSpec, place: Place, labels: dict[str, str]) -> dict[str, Any]:
+    """The body of POST /containers/create (API 1.41)."""
+    return {
+        "Image": spec.image.reference,
+        "Entrypoint": [ENTRYPOINT],
+        "Cmd": list(spec.argv),
+        "Env": _environment(spec),
+        "WorkingDir": "/",  # Docker would make a missing one; the bootstrap reports it as the service does
+        "User": place.user,
+        "Hostname": spec.sandbox_id[:MAX_HOSTNAME].replace("_", "-").strip("-."),
+        "Labels": {**spec.labels, **labels},
+        "Healthcheck": {"Test": ["NONE"]},  # the image's own would run beside the function
+        "NetworkDisabled": place.network == "none",
+        "HostConfig": {
+            **_limits(spec),
+            "Mounts": _mounts(place, labels),
+            "Tmpfs": {} if place.tmp else {"/tmp": _tmpfs_options(spec, place.user)},
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "CapAdd": list(CAPABILITIES) if place.user == "0:0" else [],
+            "SecurityOpt": ["no-new-privileges"],
+            "NetworkMode": place.network,
+            "IpcMode": "private",
+            "RestartPolicy": {"Name": "no"},
+            # Lines go through the FIFO; this keeps the last words of a bootstrap that can't begin, and no more.
+            "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "1", "compress": "false"}},
+        },
+    }
+
+
+def _environment(spec: SandboxSpec) -> list[str]:
+    """NAME=value for what the sandbox has; NAME alone takes out what the image sets and the sandbox must not have."""
+    private = {ENV_SOCKET: f"{DIR_IN_SANDBOX}/{SOCKET_NAME}", ENV_LOG: f"{DIR_IN_SANDBOX}/{LOG_NAME}"}
+    if spec.working_directory:
+        private[ENV_WORKING_DIRECTORY] = spec.working_directory
+    whole = {**spec.environment, **private}
+    absent = [name for name in spec.image.environment if name not in whole]
+    return [f"{name}={value}" for name, value in whole.items()] + absent
+
+
+def _limits(spec: SandboxSpec) -> dict[str, Any]:
+    memory = spec.memory_mb * MB
+    return {
+        "Memory": memory,
+        "MemorySwap": memory,  # memory and swap together: no swap
+        "PidsLimit": spec.pids,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": spec.open_files, "Hard": spec.open_files},
+            {"Name": "core", "Soft": 0, "Hard": 0},  # dumps would go where the host's core_pattern says
+        ],
+    }
+
+
+def _mounts(place: Place, labels: dict[str, str]) -> list[dict[str, Any]]:
+    mounts = [_bind(place.bundle, BUNDLE, read_only=True), _bind(place.run, DIR_IN_SANDBOX, read_only=False)]
+    if place.tmp:
+        mounts.append(_bind(place.tmp, "/tmp", read_only=False))
+    for name, path in place.volumes.items():
+        # The service ignores VOLUME; Docker, left alone, mounts a writable volume without bounds. A read-only one shows
+        # the image's own content, but only if it has a name, so that it must be removed by name too.
+        options = {"Labels": labels}
+        mounts.append({"Type": "volume", "Source": name, "Target": path, "ReadOnly": True, "VolumeOptions": options})
+    return mounts
+
+
+def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
+    options = {"Propagation": "rprivate"}
+    return {
+        "Type": "bind",
+        "Source": str(source),
+        "Target": target,
+        "ReadOnly": read_only,
+        "BindOptions": options,
+    }
+
+
+def _tmpfs_options(spec: SandboxSpec, user: str) -> str:
+    """Docker's own defaults add noexec, and functions run what they unpack in /tmp."""
+    uid, gid = FUNCTION_USER if user == "0:0" else user.split(":")
+    return f"size={spec.ephemeral_storage_mb}m,mode=1777,uid={uid},gid={gid},nosuid,nodev,exec"

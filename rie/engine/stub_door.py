@@ -1,0 +1,190 @@
+"""The stub engine's front door: one HTTP connection that is answered as the bootstrap answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import uuid
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from bootstrap import wire
+from rie.engine.stub_functions import Call, Crashed, Failed
+
+if TYPE_CHECKING:
+    from rie.engine.stub import StubSandbox
+
+REASONS = {200: "OK", 202: "Accepted", 204: "No Content", 404: "Not Found", 429: "Too Many Requests"}
+MAX_MEMORY_USED_MB = 10  # what REPORT says; nothing is measured
+
+
+class Door(asyncio.Protocol):
+    """Server side of a connection; keep-alive, one request at a time."""
+
+    def __init__(self, sandbox: StubSandbox) -> None:
+        self._sandbox = sandbox
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._path = ""
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: there is a caller."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._sandbox.doors.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """asyncio: the caller has gone; what runs goes on, as in a real sandbox."""
+        self._transport = None
+        self._leave()
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes of a request."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up, whatever is being sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def cancel(self) -> None:
+        """Stop what runs: the sandbox is destroyed."""
+        for task in self._tasks:
+            task.cancel()
+
+    # -- httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._path = ""
+        self._headers = {}
+        self._body.clear()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._path += url.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        path = self._path.partition("?")[0]
+        method = self._parser.get_method()
+        task: asyncio.Task[None]
+        if method == b"GET" and path == wire.INIT_PATH:
+            task = asyncio.ensure_future(self._init())
+        elif method == b"POST" and path.startswith(wire.INVOKE_PREFIX) and path.endswith(wire.INVOKE_SUFFIX):
+            task = asyncio.ensure_future(self._invoke(self._headers, bytes(self._body)))
+        else:
+            message = f"no operation at {method.decode()} {path}"
+            self._send(404, {wire.ERROR_TYPE: "UnknownOperationException"}, json.dumps({"message": message}).encode())
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Be forgotten by the sandbox once there is neither a caller nor anything that runs."""
+        if self._transport is None and not self._tasks:
+            self._sandbox.doors.discard(self)
+
+    async def _init(self) -> None:
+        await self._sandbox.initialised()
+        answer = {"status": "success", "durationMs": self._sandbox.init_ms, "errorType": ""}
+        self._send(200, {}, json.dumps(answer).encode())
+
+    async def _invoke(self, headers: dict[str, str], body: bytes) -> None:
+        request_id = headers.get(wire.REQUEST_ID.lower()) or str(uuid.uuid4())
+        if self._sandbox.is_busy:
+            answer = b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
+            self._send(429, {wire.ERROR_TYPE: "TooManyRequestsException"}, answer)
+            return
+        kind = headers.get(wire.INVOCATION_TYPE.lower(), "RequestResponse")
+        if kind != "RequestResponse":
+            self._send(202 if kind == "Event" else 204, {wire.REQUEST_ID: request_id}, b"")
+        if kind == "DryRun":
+            return
+        with contextlib.suppress(Crashed):
+            outcome = await self._run(request_id, body)
+            if kind == "RequestResponse":
+                answer, error, lines, report = outcome
+                more = {wire.REQUEST_ID: request_id, wire.EXECUTED_VERSION: self._sandbox.version, wire.REPORT: report}
+                if error:
+                    more[wire.FUNCTION_ERROR] = "Unhandled"
+                if headers.get(wire.LOG_TYPE.lower()) == "Tail":
+                    more[wire.LOG_RESULT] = base64.b64encode(lines.encode()[-wire.MAX_LOG_TAIL :]).decode()
+                self._send(200, more, answer)
+
+    async def _run(self, request_id: str, body: bytes) -> tuple[bytes, bool, str, str]:
+        """Run the function; answers (body, is it an error, log lines, X-Rie-Report). Raises Crashed."""
+        sandbox = self._sandbox
+        sandbox.is_busy = True
+        try:
+            await sandbox.initialised()
+            loop = asyncio.get_running_loop()
+            began_at = loop.time()
+            lines = f"START RequestId: {request_id} Version: {sandbox.version}\n"
+            sandbox.log(lines)
+            call = Call(body or b"{}", sandbox.spec.environment, sandbox.sandbox_id)
+            status, answer = "success", b""
+            try:
+                answer = await asyncio.wait_for(sandbox.function(call), sandbox.timeout_s)
+            except Failed as failed:
+                # A handler's own error leaves the report's status alone, as with the bootstrap.
+                return self._end(request_id, lines, str(failed).encode(), True, loop.time() - began_at, status)
+            except TimeoutError:
+                status = "timeout"
+                message = f"RequestId: {request_id} Error: Task timed out after {sandbox.timeout_s:.2f} seconds"
+                answer = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": message}).encode()
+            except Crashed:
+                sandbox.crash()
+                raise
+            return self._end(request_id, lines, answer, status != "success", loop.time() - began_at, status)
+        finally:
+            sandbox.is_busy = False
+
+    def _end(
+        self, request_id: str, lines: str, answer: bytes, is_error: bool, took_s: float, status: str
+    ) -> tuple[bytes, bool, str, str]:
+        """Write END and REPORT."""
+        sandbox = self._sandbox
+        init_ms = sandbox.take_init_ms()
+        total_ms = took_s * 1000 + (init_ms or 0.0)
+        billed_ms = max(1, int(total_ms) + (total_ms > int(total_ms)))
+        end = (
+            f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {took_s * 1000:.2f} ms\t"
+            f"Billed Duration: {billed_ms} ms\tMemory Size: {sandbox.spec.memory_mb} MB\t"
+            f"Max Memory Used: {MAX_MEMORY_USED_MB} MB\t"
+        )
+        if init_ms is not None:
+            end += f"Init Duration: {init_ms:.2f} ms\t"
+        if status == "timeout":
+            end += "Status: timeout"
+        sandbox.log(f"{end}\n")
+        init = "" if init_ms is None else f"{init_ms:.2f}"
+        report = f"{took_s * 1000:.2f};{billed_ms};{MAX_MEMORY_USED_MB};{init};{status}"
+        return answer, is_error, f"{lines}{end}\n", report
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        if self._transport is None:
+            return
+        whole = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in whole.items())
+        self._transport.write(f"HTTP/1.1 {status} {REASONS[status]}\r\n{head}\r\n".encode("latin-1") + body)

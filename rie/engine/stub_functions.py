@@ -1,0 +1,88 @@
+"""The functions that the stub engine's images hold: chosen by the last part of an image's repository."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_INIT_S = 1.0
+INIT_SECONDS = "INIT_SECONDS"  # variable of slow-init: how long its init takes
+
+
+class Crashed(Exception):
+    """The function took its sandbox with it."""
+
+
+class Failed(Exception):
+    """The function ended with an error; the text is JSON, the error document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One invocation: the event's bytes, the environment's variables, and which sandbox this is."""
+
+    event: bytes
+    environment: Mapping[str, str]
+    sandbox_id: str
+
+    def seconds(self) -> float:
+        """`seconds` of the event, 0 if it says none."""
+        try:
+            return float(json.loads(self.event)["seconds"])
+        except (ValueError, KeyError, TypeError):
+            return 0.0
+
+
+Function = Callable[[Call], Awaitable[bytes]]
+
+
+async def echo(call: Call) -> bytes:
+    """Answer the event."""
+    return call.event or b"{}"
+
+
+async def sleep(call: Call) -> bytes:
+    """Answer the event after event["seconds"]."""
+    await asyncio.sleep(call.seconds())
+    return call.event
+
+
+async def fail(call: Call) -> bytes:
+    """Raise, as a handler does."""
+    raise Failed(json.dumps({"errorType": "ValueError", "errorMessage": "told to fail", "stackTrace": []}))
+
+
+async def crash(call: Call) -> bytes:
+    """End the sandbox in the middle of the invocation."""
+    raise Crashed
+
+
+async def environment(call: Call) -> bytes:
+    """Answer {"environment": {…}, "sandboxId": …}."""
+    answer: dict[str, Any] = {"environment": dict(call.environment), "sandboxId": call.sandbox_id}
+    return json.dumps(answer).encode()
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "echo": echo,
+    "sleep": sleep,
+    "fail": fail,
+    "crash": crash,
+    "environment": environment,
+    "slow-init": echo,
+}
+
+
+def choose(repository: str) -> Function:
+    """The function in an image of that repository ("team/sleep"); echo unless one is named."""
+    return FUNCTIONS.get(repository.rpartition("/")[2], echo)
+
+
+def init_s(repository: str, environment: Mapping[str, str]) -> float:
+    """How long the init phase of such an image takes."""
+    if repository.rpartition("/")[2] != "slow-init":
+        return 0.0
+    return float(environment.get(INIT_SECONDS) or DEFAULT_INIT_S)

@@ -1,0 +1,1 @@
+"""What bounds a sandbox: CPU shares, control groups and the size of /tmp."""

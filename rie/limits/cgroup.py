@@ -1,0 +1,58 @@
+"""The CPU control group of a process, versions 1 and 2: where it is, and how a quota is written to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rie.limits.share import Quota
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def cpu_directory(pid: int, proc: Path = Path("/proc")) -> Path | None:
+    """The directory of the control group that governs a process's CPU time, if it can be seen from here.
+
+    None when the process is gone, the hierarchy is not mounted here, or no controller is there.
+    """
+    try:
+        groups = (proc / str(pid) / "cgroup").read_text()
+        mounts = (proc / "self" / "mountinfo").read_text()
+    except OSError:
+        return None
+    for line in groups.splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" or "cpu" in controllers.split(","):
+            found = _under_mount(mounts, path, unified=number == "0")
+            if found is not None and any((found / name).exists() for name in ("cpu.cfs_quota_us", "cpu.max")):
+                return found
+    return None
+
+
+def write_quota(directory: Path, quota: Quota) -> None:
+    """Limit the group's CPU time from now on. Raises OSError."""
+    unified = directory / "cpu.max"
+    if unified.exists():
+        unified.write_text(f"{quota.quota_us} {quota.period_us}")
+        return
+    (directory / "cpu.cfs_period_us").write_text(str(quota.period_us))
+    (directory / "cpu.cfs_quota_us").write_text(str(quota.quota_us))
+
+
+def _under_mount(mounts: str, path: str, *, unified: bool) -> Path | None:
+    """Where a group's path is, given /proc/self/mountinfo; the newest mount that shows it wins."""
+    for line in reversed(mounts.splitlines()):
+        fields, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
+        if kind != ("cgroup2" if unified else "cgroup") or not (unified or "cpu" in options.split(",")):
+            continue
+        _, _, _, root, point, *_ = fields.split(" ")
+        root = "" if root == "/" else _unescape(root)
+        if path == root or path.startswith(f"{root}/"):
+            return Path(_unescape(point) + path[len(root) :])
+    return None
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes blanks and backslashes in octal."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)

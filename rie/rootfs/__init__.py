@@ -1,0 +1,1 @@
+"""Images: what their references mean, and what registries say of them."""
