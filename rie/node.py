@@ -44,7 +44,7 @@ from rie.store import SqlStore
 log = logging.getLogger(__name__)
 
 CONTROL_THREADS = 8
-LOCK_WAIT_S = 30.0  # a manager that was told to stop may still be cleaning up
+LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
 from rie.errors import RieError
@@ -30,8 +31,8 @@ def serve(settings: Settings) -> None:
     Server(settings, description).run()
 
 
-class Lifespan:
-    """The ASGI application that gunicorn sees: opens the node, passes requests on, closes it."""
+class Manager:
+    """The ASGI application that gunicorn sees: one node, opened and closed by the worker."""
 
     def __init__(self, settings: Settings, description: str) -> None:
         self._settings = settings
@@ -39,26 +40,12 @@ class Lifespan:
         self._node: Node | None = None
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            assert self._node is not None
+        if scope["type"] == "http" and self._node is not None:
             await self._node.app(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            self._node = await Node.open(self._settings)
-        except RieError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        self._announce()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._node.close(self._settings.drain_s)
-        await send({"type": "lifespan.shutdown.complete"})
-
-    def _announce(self) -> None:
+    async def open(self) -> None:
+        """Build the node on the running event loop. Raises SettingsError, HostFault."""
+        self._node = await Node.open(self._settings)
         settings = self._settings
         lines = [
             f"rie listens on http://{settings.host}:{settings.port}",
@@ -68,23 +55,37 @@ class Lifespan:
         ]
         print("\n".join(lines), file=sys.stderr, flush=True)
 
+    async def close(self) -> None:
+        """Let running invocations end, then remove all that was made."""
+        if self._node is not None:
+            await self._node.close(self._settings.drain_s)
+
 
 class Worker(ASGIWorker):  # type: ignore[misc]
-    """gunicorn's ASGI worker, but Ctrl-C cleans up like SIGTERM, and idle keep-alive connections hold up nothing."""
+    """gunicorn's ASGI worker, with a node's life instead of ASGI's lifespan, which may take 30 s at most.
+
+    Ctrl-C cleans up like SIGTERM, and idle keep-alive connections hold up nothing.
+    """
 
     alive: bool
+    asgi: Manager
+
+    async def _serve(self) -> None:
+        try:
+            await self.asgi.open()
+        except RieError as error:
+            print(f"rie: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
+        await super()._serve()
 
     def handle_quit_signal(self) -> None:
-        """The first Ctrl-C is a request to stop; the second means it."""
-        if not self.alive:
-            self._quick_shutdown = True
+        """Stop as at SIGTERM."""
         self.alive = False
 
     async def _shutdown(self) -> None:
         for server in self.servers:
             server.close()
-        if self.lifespan is not None:
-            await self.lifespan.shutdown()  # waits for running invocations, which is all that is worth waiting for
+        await self.asgi.close()
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -92,7 +93,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: Settings, description: str) -> None:
         self._settings = settings
-        self._app = Lifespan(settings, description)
+        self._app = Manager(settings, description)
         super().__init__()
 
     def load_config(self) -> None:
@@ -104,7 +105,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_class": Worker,
             "worker_connections": 10_000,
             "asgi_loop": "uvloop",
-            "asgi_lifespan": "on",
+            "asgi_lifespan": "off",
             "asgi_disconnect_grace_period": 900,
             "graceful_timeout": int(settings.drain_s) + DESTROY_S,
             "timeout": STUCK_S + int(settings.drain_s) + DESTROY_S,
@@ -120,6 +121,6 @@ class Server(BaseApplication):  # type: ignore[misc]
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
-    def load(self) -> Lifespan:
+    def load(self) -> Manager:
         """The ASGI application."""
         return self._app

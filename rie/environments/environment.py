@@ -22,7 +22,7 @@ from rie.engine.base import Engine, Sandbox, SandboxSpec
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
 from rie.environments.variables import variables_for
-from rie.errors import SandboxFailed
+from rie.errors import HostFault, SandboxFailed
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Outcome
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
 MARGIN_S = 3.0
+DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
 
 
@@ -157,13 +158,23 @@ class Environment:
             with contextlib.suppress(OSError, ValueError):
                 self._read_log()
                 asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
-            try:
-                await self._sandbox.destroy()
-            except Exception:
-                log.exception("cannot destroy the sandbox of %r", self)
+            await self._destroy(self._sandbox)
         if self._sink is not None:
             self._sink.close()
         self.state = move(self.state, State.GONE)
+
+    async def _destroy(self, sandbox: Sandbox) -> None:
+        for pause_s in (*DESTROY_AGAIN_AFTER_S, None):
+            try:
+                return await sandbox.destroy()
+            except HostFault as error:
+                log.warning("cannot destroy the sandbox of %r: %s", self, error)
+            except Exception:
+                log.exception("cannot destroy the sandbox of %r", self)
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        log.error("gave up on the sandbox of %r; the next start of the manager removes it", self)
+        return None
 
     def _read_log(self) -> None:
         assert self._sandbox is not None

@@ -39,6 +39,15 @@ def write_quota(directory: Path, quota: Quota) -> None:
     (directory / "cpu.cfs_quota_us").write_text(str(quota.quota_us))
 
 
+def lift_quota(directory: Path) -> None:
+    """Take the limit of the group's CPU time away. Raises OSError."""
+    unified = directory / "cpu.max"
+    if unified.exists():
+        unified.write_text("max")
+    else:
+        (directory / "cpu.cfs_quota_us").write_text("-1")
+
+
 def _under_mount(mounts: str, path: str, *, unified: bool) -> Path | None:
     """Where a group's path is, given /proc/self/mountinfo; the newest mount that shows it wins."""
     for line in reversed(mounts.splitlines()):

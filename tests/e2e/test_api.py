@@ -15,8 +15,8 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
-from conftest import ROLE, Deployed, Manager, build_and_push, create, managing, wait_until
 
+from tests.e2e.world import ROLE, Deployed, Manager, build_and_push, create, managing, wait_until
 from tests.registry import Registry, build, serving
 
 Deploy = Callable[..., Deployed]
@@ -46,7 +46,7 @@ def aws(manager: Manager, *arguments: str, directory: Path) -> Any:
         "PATH": os.environ["PATH"],
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_LAMBDA": manager.endpoint,
         "HOME": str(directory),
     }
@@ -104,7 +104,7 @@ def test_an_image_is_pinned_to_its_digest_and_moves_only_when_told(
 
 
 def _rebuild(directory: Path, reference: str) -> None:
-    from conftest import DOCKER
+    from tests.e2e.world import DOCKER
 
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
     build_it = [DOCKER, "build", "-q", "-f", str(directory / "Dockerfile.moved"), "-t", reference, str(directory)]
@@ -155,7 +155,7 @@ def test_dry_run_and_qualifiers(client: Any, deploy: Deploy) -> None:
     answer = function.invoke({"verb": "describe"}, Qualifier="$LATEST")
     assert answer.payload["arn"].endswith(":$LATEST")
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{function.name}"
-    assert json.loads(client.invoke(FunctionName=arn, Payload=b"1")["Payload"].read()) == 1
+    assert client.invoke(FunctionName=arn, Payload=b"{}")["Payload"].read() == b"{}"
     assert refusal(lambda: client.invoke(FunctionName=function.name, Qualifier="7"))[:2] == (
         404,
         "ResourceNotFoundException",
@@ -206,7 +206,7 @@ def test_credentials_are_used_and_wrong_ones_refused(engine: Any, image: str, tm
                     status, code, message = attempt(client, reference)
                     assert (status, code) == (403, "AccessDeniedException")
                     assert message.startswith("Lambda does not have permission to access the ECR image.")
-        from conftest import _remove_images
+        from tests.e2e.world import _remove_images
 
         _remove_images(engine, private.host)
 
@@ -218,7 +218,7 @@ def _write_credentials(directory: Path, host: str, password: str) -> None:
 
 
 def _push_with_password(registry: Registry, reference: str, image: str, config: Path) -> None:
-    from conftest import DOCKER
+    from tests.e2e.world import DOCKER
 
     _write_credentials(config, registry.host, "secret")
     environment = {**os.environ, "DOCKER_CONFIG": str(config)}

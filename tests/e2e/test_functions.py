@@ -11,7 +11,8 @@ from typing import Any
 
 import docker
 import pytest
-from conftest import Deployed, Manager, wait_until
+
+from tests.e2e.world import Deployed, Manager, wait_until
 
 Deploy = Callable[..., Deployed]
 

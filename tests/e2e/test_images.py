@@ -18,7 +18,8 @@ import boto3
 import docker
 import pytest
 import requests
-from conftest import DOCKER, ROOT, free_port, wait_until
+
+from tests.e2e.world import DOCKER, ROOT, free_port, wait_until
 
 INVOKE = "/2015-03-31/functions/function/invocations"
 
@@ -69,7 +70,7 @@ def test_the_python_image_answers_curl_boto3_and_the_aws_cli(
         assert seen["arn"] == "arn:aws:lambda:us-east-1:123456789012:function:any-name"
         assert seen["uid"] == 993
         assert "REPORT" in base64.b64decode(answer["LogResult"]).decode()
-        from test_api import AWS
+        from tests.e2e.test_api import AWS
 
         environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
         command = [AWS, "lambda", "invoke", "--function-name", "f", "--endpoint-url", url, "--region", "us-east-1"]

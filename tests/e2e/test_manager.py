@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from conftest import Manager, create, managing, wait_until
+
+from tests.e2e.world import Manager, create, managing, wait_until
 
 RIE = [sys.executable, "-m", "rie"]
 
@@ -27,7 +28,7 @@ def test_functions_survive_a_restart_and_nothing_else_does(
     image: str, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     with managing(tmp_path) as manager:
-        function = create(manager.client(), image, Description="kept", Environment={"Variables": {"A": "b"}})
+        function = create(manager.client(), image, Description="kept", Environment={"Variables": {"MINE": "b"}})
         before = manager.client().get_function(FunctionName=function.name)["Configuration"]
         function.invoke()
         assert len(manager.containers(engine)) == 1

@@ -7,7 +7,8 @@ import socket
 import time
 
 import pytest
-from conftest import Emulator, Start, wait_until
+
+from tests.protocol.emulator import Emulator, Start, wait_until
 
 DONE = '{"done":true}'
 STATUS_OK = {"status": "OK"}

@@ -101,6 +101,11 @@ def release(held: Holdings, client: Client) -> None:
     """
     with held.lock:
         failure: EngineUnavailable | None = None
+        if held.cpu is not None:
+            # Hundreds of processes that die on a small share of CPU take longer than Docker waits for a kill.
+            with contextlib.suppress(OSError):
+                cgroup.lift_quota(held.cpu)
+        _kill(held.pidfd)
         try:
             # By name: when the answer to its making was lost, there is a container whose id nobody knows.
             client.remove(held.container_id or held.name)
@@ -108,7 +113,6 @@ def release(held: Holdings, client: Client) -> None:
                 client.remove_volume(volume)
         except EngineUnavailable as error:
             failure = error
-            _kill(held.pidfd)
         if held.tmp:
             storage.remove(held.tmp)
         shutil.rmtree(held.directory, ignore_errors=True)
