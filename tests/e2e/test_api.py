@@ -65,7 +65,7 @@ def test_the_aws_cli_creates_waits_invokes_and_deletes(manager: Manager, image: 
     )  # fmt: skip
     assert created["State"] == "Pending"
     aws(manager, "wait", "function-active-v2", *name, directory=tmp_path)
-    event = ["--cli-binary-format", "raw-in-base64-out", "--payload", '{"verb":"describe"}']
+    event = ["--payload", '{"verb":"describe"}']
     for number in (1, 2):
         answer = aws(manager, "invoke", *name, *event, "--log-type", "Tail", "out.json", directory=tmp_path)
         assert answer["StatusCode"] == 200
