@@ -4,8 +4,10 @@ import _socket
 import os
 import sys
 
+from . import wire
 from .errors import SettingsError
 from .events import Booted
+from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .lifecycle import Machine
 from .loop import Loop
@@ -13,6 +15,7 @@ from .output import Log, init_start_line
 from .runtime_api import RuntimeApi
 from .settings import Settings, read
 from .supervisor import Supervisor
+from .switch import Switch
 
 VERSION = "0.1.0"
 
@@ -28,11 +31,17 @@ def main() -> None:
         sys.stderr.write(f"rie: {error}\n")
         sys.exit(2)
     os.umask(0o022)
-    loop = Loop(Machine(settings.timeout_s, settings.grace_s), settings, Supervisor(settings), log)
-    loop.listen(runtime_api, RuntimeApi(loop))
+    supervisor = Supervisor(settings)
+    loop = Loop(Machine(settings.timeout_s, settings.grace_s), settings, supervisor, log)
+    routes = {wire.PING_PATH: RuntimeApi(loop).handle}
+    routes[wire.RUNTIME_PREFIX] = routes[wire.PING_PATH]
+    extensions_api = ExtensionsApi(loop)
+    if settings.has_extensions_api:
+        routes[wire.EXTENSION_PREFIX] = extensions_api.handle
+    loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes))
     loop.listen(front_door, FrontDoor(loop))
     log.write(init_start_line(VERSION).encode())
-    loop.tell(Booted())
+    loop.tell(Booted(supervisor.extension_names))
     loop.run()
     _leave(settings)
 

@@ -59,6 +59,58 @@ class TurnAway(Record):
     message: str
 
 
+class LaunchExtension(Record):
+    """Start the program of an external extension; failing that, tell LaunchFailed."""
+
+    name: str
+
+
+class KillExtension(Record):
+    """SIGKILL an external extension and all that it started; ExtensionExited follows."""
+
+    name: str
+
+
+class LetIn(Record):
+    """Tell an extension that it is registered."""
+
+    exchange: "Any"
+    identifier: str
+    wants_account: bool
+
+
+class DeliverInvoke(Record):
+    """Answer an extension's poll with an INVOKE event."""
+
+    exchange: "Any"
+    invocation: "Invocation"
+    deadline_at: float
+
+
+class DeliverShutdown(Record):
+    """Answer an extension's poll with a SHUTDOWN event; `reason` is "spindown", "timeout" or "failure"."""
+
+    exchange: "Any"
+    reason: str
+    deadline_at: float
+
+
+class BeginStream(Record):
+    """Pass the pieces of the runtime's answer on to the caller from now on."""
+
+    exchange: "Any"
+    invocation: "Invocation"
+    content_type: str
+
+
+class EndStream(Record):
+    """The caller has got the last piece; an `error_type` says that the answer failed on its way."""
+
+    invocation: "Invocation"
+    error_type: str = ""
+    error_body: bytes = b""
+
+
 class SetTimer(Record):
     """Have TimerFired(name) told at an instant; replaces the timer of that name."""
 
@@ -78,6 +130,25 @@ class ReportInit(Record):
     phase: str
     status: str
     duration_ms: float
+    error_type: str = ""
+
+
+class ReportExtension(Record):
+    """An extension is ready, or will never be."""
+
+    name: str
+    state: str
+    events: "tuple[str, ...]" = ()
+    error_type: str = ""
+
+
+class ReportRuntimeDone(Record):
+    """The runtime has answered an invocation, or never will."""
+
+    invocation: "Invocation"
+    status: str
+    duration_ms: float
+    produced: int = 0
     error_type: str = ""
 
 

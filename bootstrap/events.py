@@ -21,10 +21,14 @@ class Invocation(Record):
     client_context: str = ""
     cognito_identity: str = ""
     wants_log: bool = False
+    wants_stream: bool = False
+    tenant_id: str = ""
 
 
 class Booted(Record):
-    """The process is up; init begins."""
+    """The process is up; init begins. `extensions` names the programs in /opt/extensions."""
+
+    extensions: "tuple[str, ...]" = ()
 
 
 class InvokeReceived(Record):
@@ -80,6 +84,67 @@ class RuntimeExited(Record):
     exit_status: "int | None" = None
     signal: "int | None" = None
     was_oom: bool = False
+
+
+class ExtensionRegistered(Record):
+    """An extension asks to be told of some events; `identifier` is what it will be known by if it is let in."""
+
+    exchange: "Any"
+    name: str
+    events: "tuple[str, ...]"
+    identifier: str
+    wants_account: bool = False
+
+
+class ExtensionPolled(Record):
+    """An extension asked for its next event."""
+
+    exchange: "Any"
+    identifier: str
+
+
+class ExtensionErrorPosted(Record):
+    """An extension reports an error of its own, at init or on its way out."""
+
+    exchange: "Any"
+    identifier: str
+    error_type: str
+    at_init: bool
+
+
+class ExtensionExited(Record):
+    """The process of an external extension has ended; the fields as in RuntimeExited."""
+
+    name: str
+    exit_status: "int | None" = None
+    signal: "int | None" = None
+
+
+class LaunchFailed(Record):
+    """An external extension could not be started."""
+
+    name: str
+    message: str
+
+
+class ResponseBegun(Record):
+    """The runtime begins to answer in pieces, which the shell passes to the caller as they come."""
+
+    exchange: "Any"
+    request_id: str
+    content_type: str
+
+
+class ResponseEnded(Record):
+    """The last piece has come. An `error_type` says that the answer failed on its way; `was_cut` that it broke off."""
+
+    exchange: "Any"
+    request_id: str
+    produced: int
+    error_type: str = ""
+    error_body: bytes = b""
+    was_cut: bool = False
+    too_large: bool = False
 
 
 class SpawnFailed(Record):

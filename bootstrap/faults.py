@@ -4,7 +4,7 @@ from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .events import RuntimeExited
+    from .events import ExtensionExited, RuntimeExited
 
 # How the service spells the signals that end a process; others appear as "signal <n>".
 SIGNAL_NAMES = {
@@ -53,6 +53,14 @@ def cause_of(exited: "RuntimeExited") -> ExitCause:
     if exited.exit_status:
         return ExitCause("Runtime.ExitError", f"Runtime exited with error: exit status {exited.exit_status}")
     return ExitCause("Runtime.ExitError", "Runtime exited without providing a reason")
+
+
+def extension_cause(exited: "ExtensionExited") -> ExitCause:
+    """The cause that the end of an extension's process stands for."""
+    if exited.signal is not None:
+        return ExitCause("Extension.Crash", f"signal: {SIGNAL_NAMES.get(exited.signal, str(exited.signal))}")
+    text = f"exit status {exited.exit_status}" if exited.exit_status else "exit code 0"
+    return ExitCause("Extension.Crash", text)
 
 
 def error_body(error_type: str, message: str) -> bytes:

@@ -1,9 +1,8 @@
 """The front door: what callers ask of the environment, by the service's Invoke API (service spec §2.1 to §2.3)."""
 
-import os
-
 from .commands import Answer, ReportInit, TurnAway
 from .events import Invocation, InvokeReceived
+from .ids import new_id, new_trace_id
 from .output import billed_ms
 from .wire import (
     CLIENT_CONTEXT,
@@ -105,7 +104,7 @@ class FrontDoor:
             _check_json(request.body)
         request_id = headers.get(_REQUEST_ID, "")
         if not _is_request_id(request_id):
-            request_id = new_request_id()
+            request_id = new_id()
         invocation = Invocation(
             request_id=request_id,
             body=request.body or b"{}",
@@ -189,7 +188,7 @@ def _refuse(connection: "Connection", status: int, code: str, message: str, *hea
 
     document = {} if code in FRONT_END_CODES else {"Type": "User" if status < 500 else "Service"}
     document["message"] = message
-    wire = [("Content-Type", "application/json"), (REQUEST_ID, new_request_id()), (ERROR_TYPE, code), *headers]
+    wire = [("Content-Type", "application/json"), (REQUEST_ID, new_id()), (ERROR_TYPE, code), *headers]
     connection.respond(status, wire, json.dumps(document).encode())
 
 
@@ -234,19 +233,3 @@ def _client_context(text: str) -> str:
 def _is_request_id(text: str) -> bool:
     """A UUID, and nothing that could break a path, a header or a log line."""
     return len(text) == 36 and text.count("-") == 4 and HEX.issuperset(text.replace("-", ""))
-
-
-def new_request_id() -> str:
-    """A UUID of version 4; the `uuid` module costs 6 ms to import."""
-    raw = bytearray(os.urandom(16))
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def new_trace_id() -> str:
-    """A trace header for a caller that sent none."""
-    import time
-
-    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"

@@ -2,18 +2,33 @@
 
 Events go in with the instant they happened at; commands come out, to be carried out in order.
 
-Rules (service specification §3.3 to §3.6):
+Rules (service specification §3.3 to §3.7):
 
-1.  Init runs once, at boot, for at most 10 s. It ends well when the runtime asks for its first event.
+1.  Init: external extensions are launched; once all have registered, the runtime starts; init ends well when the
+    runtime and every extension wait for their first event. It runs once, at boot, for at most 10 s.
 2.  An init that failed or took too long is repeated inside the next invocation, on that invocation's time.
 3.  One invocation at a time; the others wait in order. The phase begins when the invocation is taken up and ends when
-    the runtime, having answered, asks for the next event. The caller is answered as soon as the runtime has answered.
-4.  The timeout covers the phase. When it passes, the runtime and all that it started are killed; the next invocation
-    starts a new one.
-5.  A runtime that exits in the phase fails the invocation; one that exits after its answer fails nothing.
-6.  What the tables do not list is refused to whoever asked, and changes nothing.
+    the runtime, having answered, and every extension that was told of it ask for their next event. The caller is
+    answered as soon as the runtime has answered.
+4.  The timeout covers the phase. When it passes, everything is shut down; the next invocation starts anew.
+5.  A runtime or an extension that exits in the phase fails the invocation, unless its caller has been answered.
+6.  Shutdown: without extensions the runtime is killed at once (at the environment's end after a grace, which the
+    service does not give); with extensions it gets SIGTERM and 30 % of the budget, then those subscribed to SHUTDOWN
+    are told the reason and have the rest; who is left then is killed.
+7.  What the tables do not list is refused to whoever asked, and changes nothing.
 
-The runtime's states, and what may be asked in each:
+    phase      what happens                                 ends with
+    BOOT       nothing                                      Booted                             → INIT
+    INIT       rule 1                                       all wait                           → IDLE
+                                                            an exit, an error, 10 s            → RESET
+    IDLE       everyone waits, or nobody is there           an invocation                      → INVOKE
+                                                            an exit                            → RESET
+    INVOKE     rule 2 if nobody is there, then rule 3       all wait                           → IDLE
+                                                            an exit, an error, the timeout     → RESET
+    RESET      rule 6; callers wait                         nobody is there                    → IDLE
+    SHUTDOWN   rule 6; callers are turned away              nobody is there                    → Exit
+
+The runtime's states, and what may be asked in each (nothing at all in RESET and SHUTDOWN but to wait):
 
     state      GET next            POST response, error      POST init error
     ABSENT     (no process)
@@ -22,22 +37,29 @@ The runtime's states, and what may be asked in each:
     RUNNING    403                 → RESPONDED, if current   403
     RESPONDED  → READY             400 InvalidRequestID      403
     FAILED     403                 403                       403
-    KILLED     403                 403                       403      (until the process is gone: → ABSENT)
 """
 
 import collections
 
+from . import extensions
 from .commands import (
     Accept,
     Answer,
     CancelTimer,
     Deliver,
+    DeliverInvoke,
+    DeliverShutdown,
     Exit,
+    KillExtension,
     KillRuntime,
+    LaunchExtension,
+    LetIn,
     Refuse,
     ReportEnd,
+    ReportExtension,
     ReportFault,
     ReportInit,
+    ReportRuntimeDone,
     ReportStart,
     SetTimer,
     SpawnRuntime,
@@ -48,9 +70,14 @@ from .errors import IllegalEvent
 from .events import (
     Booted,
     ErrorPosted,
+    ExtensionErrorPosted,
+    ExtensionExited,
+    ExtensionPolled,
+    ExtensionRegistered,
     InitErrorPosted,
     Invocation,
     InvokeReceived,
+    LaunchFailed,
     NextPolled,
     PollLost,
     ResponsePosted,
@@ -59,7 +86,8 @@ from .events import (
     SpawnFailed,
     TimerFired,
 )
-from .faults import ExitCause, cause_of, error_body, known_error_type
+from .extensions import Extension, Refusal, Roster
+from .faults import ExitCause, cause_of, error_body, extension_cause, known_error_type
 from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
@@ -68,42 +96,43 @@ if TYPE_CHECKING:
 
     from .records import Record
 
-ABSENT, STARTED, READY, RUNNING, RESPONDED, FAILED, KILLED = (
-    "absent",
-    "started",
-    "ready",
-    "running",
-    "responded",
-    "failed",
-    "killed",
-)
-BOOT, INIT, IDLE, INVOKE, SHUTDOWN = "boot", "init", "idle", "invoke", "shutdown"
+ABSENT, STARTED, READY, RUNNING, RESPONDED, FAILED = "absent", "started", "ready", "running", "responded", "failed"
+BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "reset", "shutdown"
 
-INIT_TIMER, INVOKE_TIMER, EXIT_TIMER = "init", "invoke", "exit"
+INIT_TIMER, INVOKE_TIMER, EXIT_TIMER, GRACE_TIMER = "init", "invoke", "exit", "grace"
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
-EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error, or got SIGTERM, may take to end
+EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
+RUNTIME_SHARE = 0.3  # of a shutdown's budget is the runtime's
 MAX_WAITING = 1_000  # invocations in line; the next one is turned away
 MAX_WAITING_BYTES = 268_435_456  # and so is one whose event would not fit beside theirs
+SPINDOWN, TIMEOUT, FAILURE = "spindown", "timeout", "failure"
 
 
 class Machine:
-    """One environment: one runtime, one invocation at a time."""
+    """One environment: one runtime, its extensions, one invocation at a time."""
 
     def __init__(self, timeout_s: float, grace_s: float = EXIT_GRACE_S) -> None:
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.phase = BOOT
         self.runtime = ABSENT
+        self.roster = Roster()
         self.init_result: ReportInit | None = None
+        self._external: tuple[str, ...] = ()
         self._waiting: collections.deque[Invocation] = collections.deque()
         self._waiting_bytes = 0
         self._polls: list[Any] = []
         self._current: Invocation | None = None
-        self._is_answered = False  # the current one's caller has been
-        self._began_at = 0.0  # of the phase
+        self._is_in_init = False  # the current one had to begin with an init
+        self._is_delivered = False  # the current one's event, to the runtime
+        self._is_answered = False  # its caller
+        self._is_reported = False
+        self._began_at = 0.0  # of the invoke phase
         self._spawned_at = 0.0
         self._init_ms: float | None = None  # until the first REPORT has told it
         self._cause: ExitCause | None = None  # why the runtime's end is already known
+        self._reason = ""  # of the shutdown that is under way
+        self._closes_at = 0.0  # when its budget is used up
         self._out: list[Record] = []
 
     def __repr__(self) -> str:
@@ -113,6 +142,11 @@ class Machine:
     def waiting(self) -> int:
         """How many invocations wait in line."""
         return len(self._waiting)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether an invocation would be taken up at once."""
+        return self.phase == IDLE and not self._waiting
 
     def accept(self, event: "Record", at: float) -> "list[Record]":
         """Take one event that happened at instant `at` (seconds); the commands that follow from it.
@@ -126,48 +160,163 @@ class Machine:
         out, self._out = self._out, []
         return out
 
-    # -- the environment ------------------------------------------------------------------------------------------
+    # -- phases ---------------------------------------------------------------------------------------------------
 
     def _booted(self, event: Booted, at: float) -> None:
         if self.phase != BOOT:
             raise IllegalEvent(f"cannot boot: the phase is {self.phase}")
         self.phase = INIT
-        self._spawn(at)
+        self._external = event.extensions
         self._out.append(SetTimer(INIT_TIMER, at + INIT_LIMIT_S))
+        self._begin_init(at)
+
+    def _begin_init(self, at: float) -> None:
+        """Rule 1, at boot or within an invocation."""
+        self._spawned_at = at
+        self._cause = None
+        self.roster.begin(self._external)
+        self._out += [LaunchExtension(name) for name in self._external]
+        if not self._external:
+            self._spawn()
+
+    def _spawn(self) -> None:
+        self.runtime = STARTED
+        self._out.append(SpawnRuntime())
+
+    def _proceed(self, at: float) -> None:
+        """Someone new waits for an event: whatever was waiting for that goes on."""
+        if self.phase in (INIT, INVOKE) and self.runtime == ABSENT and self.roster.are_registered:
+            self._spawn()
+        elif self.phase == INIT and self.runtime == READY and self.roster.are_ready:
+            self._init_ms = self._end_init("success", at).duration_ms
+            self.phase = IDLE
+            self._advance(at)
+        elif self.phase == INVOKE and not self._is_delivered:
+            if self._polls and self.runtime == READY and self.roster.are_ready:
+                if self._is_in_init:
+                    self._report_init("invoke", "success", at)
+                self._deliver()
+        elif self.phase == INVOKE and self.runtime == READY and self.roster.are_back:
+            if not self._is_reported:
+                self._report_end("success", "", at)
+            self._out.append(CancelTimer(INVOKE_TIMER))
+            self._current = None
+            self.phase = IDLE
+            self._advance(at)
+
+    def _advance(self, at: float) -> None:
+        """Take up the next invocation, if one waits and the environment is free."""
+        if self.phase != IDLE or not self._waiting:
+            return
+        self._current = invocation = self._waiting.popleft()
+        self._waiting_bytes -= len(invocation.body)
+        self.phase = INVOKE
+        self._began_at = at
+        self._is_delivered = self._is_answered = self._is_reported = False
+        self._out += [ReportStart(invocation), SetTimer(INVOKE_TIMER, at + self.timeout_s)]
+        self._is_in_init = self.runtime == ABSENT
+        if self._is_in_init:
+            self._begin_init(at)  # rule 2
+        else:
+            self._proceed(at)  # or the runtime's connection is lost: it polls again, ends, or meets the timeout
+
+    def _deliver(self) -> None:
+        assert self._current is not None
+        self.runtime = RUNNING
+        self._is_delivered = True
+        self._is_in_init = False
+        deadline_at = self._began_at + self.timeout_s
+        self._out.append(Deliver(self._polls.pop(0), self._current, deadline_at))
+        for extension in self.roster.subscribers(extensions.INVOKE):
+            extension.state = extensions.RUNNING
+            self._out.append(DeliverInvoke(extension.exchange, self._current, deadline_at))
+
+    def _timer_fired(self, event: TimerFired, at: float) -> None:
+        if event.name == INIT_TIMER and self.phase == INIT:
+            self._end_init("timeout", at, "Sandbox.Timedout")
+            self._close(RESET, TIMEOUT, at)
+        elif event.name == INVOKE_TIMER and self.phase == INVOKE:
+            self._time_out(at)
+        elif event.name == EXIT_TIMER and self.runtime != ABSENT:
+            self._out.append(KillRuntime())
+        elif event.name == GRACE_TIMER and self.phase in (RESET, SHUTDOWN):
+            self._out += [KillExtension(extension.name) for extension in self.roster.living()]
+
+    def _time_out(self, at: float) -> None:
+        assert self._current is not None
+        ended_at = min(at, self._began_at + self.timeout_s)
+        message = f"Task timed out after {self.timeout_s:.2f} seconds"
+        if not self._is_answered:
+            self._out.append(ReportFault(self._current.request_id, message + "\n"))
+            body = error_body("Sandbox.Timedout", f"RequestId: {self._current.request_id} Error: {message}")
+            self._fail(body, "timeout", "Sandbox.Timedout", ended_at)
+        elif not self._is_reported:
+            self._out.append(ReportFault(self._current.request_id, message + "\n"))
+            self._report_end("timeout", "", ended_at)
+        self._close(RESET, TIMEOUT, at)
+
+    # -- rule 6 ---------------------------------------------------------------------------------------------------
 
     def _shutdown_requested(self, event: ShutdownRequested, at: float) -> None:
         if self.phase == SHUTDOWN:
             return
-        self.phase = SHUTDOWN
-        self._out += [CancelTimer(INIT_TIMER), CancelTimer(INVOKE_TIMER)]
         if self._current is not None and not self._is_answered:
-            self._waiting.appendleft(self._current)
-        self._current = None
+            self._out.append(TurnAway(self._current, "the execution environment is shutting down"))
+        elif self._current is not None and not self._is_reported:
+            self._report_end("success", "", at)
         for invocation in self._waiting:
             self._out.append(TurnAway(invocation, "the execution environment is shutting down"))
         self._waiting.clear()
+        if self.phase == RESET:
+            self.phase = SHUTDOWN  # it goes on as it has begun
+        else:
+            self._close(SHUTDOWN, SPINDOWN, at)
+
+    def _close(self, phase: str, reason: str, at: float) -> None:
+        """Shut everything down, the runtime first."""
+        self.phase = phase
+        self._reason = reason
+        self._current = None
+        self._out += [CancelTimer(INIT_TIMER), CancelTimer(INVOKE_TIMER)]
+        budget_s = self.roster.budget_s
+        self._closes_at = at + budget_s
         if self.runtime == ABSENT:
-            self._out.append(Exit())
-        elif self.runtime != KILLED:
-            self._out += [TerminateRuntime(), SetTimer(EXIT_TIMER, at + self.grace_s)]
-
-    def _timer_fired(self, event: TimerFired, at: float) -> None:
-        if event.name == EXIT_TIMER and self.runtime not in (ABSENT, KILLED):
+            self._close_extensions(at)
+        elif budget_s or phase == SHUTDOWN:
+            grace_s = budget_s * RUNTIME_SHARE if budget_s else self.grace_s
+            self._out += [TerminateRuntime(), SetTimer(EXIT_TIMER, at + grace_s)]
+        else:
             self._out.append(KillRuntime())
-        elif event.name == INIT_TIMER and self.phase == INIT:
-            self._end_init("timeout", at, "Sandbox.Timedout")
-            self._kill()
-        elif event.name == INVOKE_TIMER and self.phase == INVOKE:
-            self._time_out(at)
 
-    def _time_out(self, at: float) -> None:
-        assert self._current is not None
-        if not self._is_answered:
-            message = f"Task timed out after {self.timeout_s:.2f} seconds"
-            self._out.append(ReportFault(self._current.request_id, message + "\n"))
-            body = error_body("Sandbox.Timedout", f"RequestId: {self._current.request_id} Error: {message}")
-            self._fail(body, "timeout", "", min(at, self._began_at + self.timeout_s))
-        self._kill()
+    def _close_extensions(self, at: float) -> None:
+        """The runtime is gone: tell those who want to know, kill those who don't."""
+        self.roster.drop_internal()
+        if not self.roster.living():
+            self._closed(at)
+            return
+        self._out.append(SetTimer(GRACE_TIMER, self._closes_at))
+        for extension in self.roster.living():
+            if extensions.SHUTDOWN not in extension.events:
+                self._out.append(KillExtension(extension.name))
+            elif extension.state == extensions.READY:
+                self._tell_shutdown(extension)
+            else:
+                extension.owes_shutdown = True
+
+    def _tell_shutdown(self, extension: Extension) -> None:
+        extension.state = extensions.RUNNING
+        extension.owes_shutdown = False
+        self._out.append(DeliverShutdown(extension.exchange, self._reason, self._closes_at))
+
+    def _closed(self, at: float) -> None:
+        """Nobody is there any more."""
+        self._out += [CancelTimer(EXIT_TIMER), CancelTimer(GRACE_TIMER)]
+        self._polls.clear()
+        if self.phase == SHUTDOWN:
+            self._out.append(Exit())
+        else:
+            self.phase = IDLE
+            self._advance(at)
 
     # -- callers --------------------------------------------------------------------------------------------------
 
@@ -183,69 +332,38 @@ class Machine:
         self._waiting_bytes += len(invocation.body)
         self._advance(at)
 
-    def _advance(self, at: float) -> None:
-        """Take up the next invocation, if one waits and the environment is free."""
-        if self.phase != IDLE or not self._waiting or self.runtime == KILLED:
-            return
-        self._current = invocation = self._waiting.popleft()
-        self._is_answered = False
-        self._waiting_bytes -= len(invocation.body)
-        self.phase = INVOKE
-        self._began_at = at
-        self._out += [ReportStart(invocation), SetTimer(INVOKE_TIMER, at + self.timeout_s)]
-        if self.runtime == ABSENT:
-            self._spawn(at)  # rule 2
-        elif self._polls:
-            self._deliver()
-        # else the runtime's connection is gone: it polls again, ends, or runs into the timeout
-
-    def _deliver(self) -> None:
-        assert self._current is not None
-        self.runtime = RUNNING
-        self._out.append(Deliver(self._polls.pop(0), self._current, self._began_at + self.timeout_s))
-
     def _fail(self, body: bytes, status: str, error_type: str, at: float) -> None:
-        """End the current invocation with an error of the function."""
+        """Answer the current invocation with an error of the function, and report its end."""
         invocation = self._current
         assert invocation is not None
-        self._report_end(status, error_type, at)
+        self._done(status, at, len(body), error_type)
+        if status != "error" or not self.roster.subscribers(extensions.INVOKE):
+            self._report_end(status, error_type, at)
         self._out.append(Answer(invocation, body, is_error=True))
         self._is_answered = True
+
+    def _done(self, status: str, at: float, produced: int, error_type: str = "") -> None:
+        assert self._current is not None
+        duration_ms = (at - self._began_at) * 1e3
+        self._out.append(ReportRuntimeDone(self._current, status, duration_ms, produced, error_type))
 
     def _report_end(self, status: str, error_type: str, at: float) -> None:
         assert self._current is not None
         duration_ms = (at - self._began_at) * 1e3
         self._out.append(ReportEnd(self._current, status, duration_ms, self._init_ms, error_type))
         self._init_ms = None
-
-    def _end_phase(self, at: float) -> None:
-        self._out.append(CancelTimer(INVOKE_TIMER))
-        self._current = None
-        self.phase = IDLE
-        self._advance(at)
+        self._is_reported = True
 
     # -- the runtime's requests -----------------------------------------------------------------------------------
 
     def _next_polled(self, event: NextPolled, at: float) -> None:
-        if self.phase == SHUTDOWN:
+        if self.phase in (RESET, SHUTDOWN):
             self._polls.append(event.exchange)  # nothing will come; the runtime's end closes it
-        elif self.runtime == STARTED:
+        elif self.runtime in (STARTED, RESPONDED, READY):
             self.runtime = READY
+            self.roster.is_closed = True
             self._polls.append(event.exchange)
-            if self.phase == INIT:
-                self._init_ms = self._end_init("success", at).duration_ms
-                self._advance(at)
-            elif self.phase == INVOKE:
-                self._report_init("invoke", "success", at)
-                self._deliver()
-        elif self.runtime == RESPONDED:
-            self.runtime = READY
-            self._polls.append(event.exchange)
-            self._end_phase(at)
-        elif self.runtime == READY:
-            self._polls.append(event.exchange)
-            if self.phase == INVOKE:
-                self._deliver()
+            self._proceed(at)
         else:
             self._refuse_transition(event.exchange, "InvocationNext")
 
@@ -262,7 +380,7 @@ class Machine:
 
     def _is_current(self, exchange: "Any", request_id: str, wanted: str) -> bool:
         """Whether an answer to `request_id` is due; when not, the runtime has been told."""
-        if self.runtime in (FAILED, KILLED, ABSENT):
+        if self.runtime in (FAILED, ABSENT) or self.phase in (RESET, SHUTDOWN):
             self._refuse_transition(exchange, wanted)
         elif self.runtime != RUNNING or self._current is None or request_id != self._current.request_id:
             self._out.append(Refuse(exchange, 400, "InvalidRequestID", "Invalid request ID"))
@@ -282,7 +400,9 @@ class Machine:
             self._fail(body, "error", "Function.ResponseSizeTooLarge", at)
             self._out.append(Refuse(event.exchange, 413, "RequestEntityTooLarge", f"E{message}"))
             return
-        self._report_end("success", "", at)
+        self._done("success", at, len(event.body))
+        if not self.roster.subscribers(extensions.INVOKE):
+            self._report_end("success", "", at)
         self._out += [Answer(invocation, event.body), Accept(event.exchange)]
         self._is_answered = True
 
@@ -293,25 +413,69 @@ class Machine:
             self._out.append(Accept(event.exchange))
 
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
-        if self.runtime != STARTED:
+        if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN):
             self._refuse_transition(event.exchange, "InitError")
             return
         self.runtime = FAILED
         self._cause = ExitCause(known_error_type(event.error_type), "", event.body)
         self._out += [Accept(event.exchange), SetTimer(EXIT_TIMER, at + EXIT_GRACE_S)]
 
-    # -- the runtime's process ------------------------------------------------------------------------------------
+    # -- the extensions' requests ---------------------------------------------------------------------------------
 
-    def _spawn(self, at: float) -> None:
-        self.runtime = STARTED
-        self._cause = None
-        self._spawned_at = at
-        self._out.append(SpawnRuntime())
+    def _extension_registered(self, event: ExtensionRegistered, at: float) -> None:
+        result = self.roster.register(event.name, event.events, event.identifier)
+        if self._is_let(result, event.exchange):
+            self._out.append(LetIn(event.exchange, event.identifier, event.wants_account))
+            self._proceed(at)
 
-    def _kill(self) -> None:
-        self.runtime = KILLED
-        self._polls.clear()
-        self._out.append(KillRuntime())
+    def _extension_polled(self, event: ExtensionPolled, at: float) -> None:
+        extension = self.roster.poll(event.identifier, event.exchange)
+        if not self._is_let(extension, event.exchange):
+            return
+        assert isinstance(extension, Extension)
+        if extension.owes_shutdown:
+            self._tell_shutdown(extension)
+        elif self.phase in (INIT, INVOKE):
+            if not self._is_delivered or self.phase == INIT:
+                self._out.append(ReportExtension(extension.name, extensions.READY, extension.events))
+            self._proceed(at)
+
+    def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
+        extension = self.roster.fail(event.identifier, event.at_init)
+        if not self._is_let(extension, event.exchange):
+            return
+        assert isinstance(extension, Extension)
+        self._out.append(Accept(event.exchange))
+        if extension.state != extensions.FAILED:
+            extension.state = extensions.FAILED
+            kind = "Extension.InitError" if event.at_init else "Extension.ExitError"
+            self._fail_environment(ExitCause(kind, event.error_type), at)
+
+    def _is_let(self, result: "Extension | Refusal", exchange: "Any") -> bool:
+        if isinstance(result, Refusal):
+            self._out.append(Refuse(exchange, 403, result.error_type, result.message))
+            return False
+        return True
+
+    # -- processes ------------------------------------------------------------------------------------------------
+
+    def _extension_exited(self, event: ExtensionExited, at: float) -> None:
+        extension = self.roster.named(event.name)
+        if extension is None or not extension.is_alive:
+            raise IllegalEvent(f"cannot end the extension {event.name}: there is none")
+        extension.is_alive = False
+        if self.phase not in (RESET, SHUTDOWN):
+            extension.state = extensions.FAILED
+            self._fail_environment(extension_cause(event), at)
+        elif self.runtime == ABSENT and not self.roster.living():
+            self._closed(at)
+
+    def _launch_failed(self, event: LaunchFailed, at: float) -> None:
+        extension = self.roster.named(event.name)
+        assert extension is not None
+        extension.is_alive = False
+        self._out.append(ReportExtension(event.name, "LaunchError", (), "Extension.LaunchError"))
+        self._fail_environment(ExitCause("Extension.LaunchError", event.message), at)
 
     def _spawn_failed(self, event: SpawnFailed, at: float) -> None:
         self._runtime_ended(ExitCause(event.error_type, event.message), at)
@@ -322,27 +486,32 @@ class Machine:
         self._runtime_ended(self._cause or cause_of(event), at)
 
     def _runtime_ended(self, cause: ExitCause, at: float) -> None:
-        was = self.runtime
         self.runtime = ABSENT
         self._cause = None
         self._polls.clear()
         self._out.append(CancelTimer(EXIT_TIMER))
-        if self.phase == SHUTDOWN:
-            self._out.append(Exit())
-        elif self.phase == INIT:
+        if self.phase in (RESET, SHUTDOWN):
+            self._close_extensions(at)
+        else:
+            self._fail_environment(cause, at)
+
+    def _fail_environment(self, cause: ExitCause, at: float) -> None:
+        """Rule 5: somebody who is needed is gone, or about to be."""
+        if self.phase in (RESET, SHUTDOWN):
+            return
+        if self.phase == INIT:
             self._report_cause("", cause)
             self._end_init("error", at, cause.error_type)
-            self._advance(at)
         elif self.phase == INVOKE:
-            if was in (STARTED, FAILED):
+            assert self._current is not None
+            if self._is_in_init:
                 self._report_init("invoke", "error", at, cause.error_type)
             if not self._is_answered:
-                assert self._current is not None
                 self._report_cause(self._current.request_id, cause)
                 self._fail(cause.body_for(self._current.request_id), "failure", cause.error_type, at)
-            self._end_phase(at)
-        else:
-            self._advance(at)
+            elif not self._is_reported:
+                self._report_end("success", "", at)
+        self._close(RESET, FAILURE, at)
 
     def _report_cause(self, request_id: str, cause: ExitCause) -> None:
         if cause.message:  # an init error has been logged by the runtime itself
@@ -350,7 +519,6 @@ class Machine:
             self._out.append(ReportFault("", f"{prefix}Error: {cause.message}\n{cause.payload_type}"))
 
     def _end_init(self, status: str, at: float, error_type: str = "") -> ReportInit:
-        self.phase = IDLE
         self._out.append(CancelTimer(INIT_TIMER))
         self.init_result = self._report_init("init", status, at, error_type)
         return self.init_result
@@ -369,7 +537,6 @@ WIRE_STATES = {
     RUNNING: "Running",
     RESPONDED: "RuntimeResponseSentState",
     FAILED: "InitError",
-    KILLED: "Exited",
 }
 
 HANDLERS: "dict[type, Callable[..., None]]" = {
@@ -380,6 +547,11 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ResponsePosted: Machine._response_posted,
     ErrorPosted: Machine._error_posted,
     InitErrorPosted: Machine._init_error_posted,
+    ExtensionRegistered: Machine._extension_registered,
+    ExtensionPolled: Machine._extension_polled,
+    ExtensionErrorPosted: Machine._extension_error_posted,
+    ExtensionExited: Machine._extension_exited,
+    LaunchFailed: Machine._launch_failed,
     RuntimeExited: Machine._runtime_exited,
     SpawnFailed: Machine._spawn_failed,
     TimerFired: Machine._timer_fired,

@@ -15,18 +15,24 @@ import time
 from .commands import (
     CancelTimer,
     Exit,
+    KillExtension,
     KillRuntime,
+    LaunchExtension,
     ReportEnd,
+    ReportExtension,
     ReportFault,
     ReportInit,
+    ReportRuntimeDone,
     ReportStart,
     SetTimer,
     SpawnRuntime,
     TerminateRuntime,
 )
 from .connection import Connection
-from .events import PollLost, ShutdownRequested, SpawnFailed, TimerFired
-from .output import LineReader, Log, end_lines, init_report_line, start_line, timestamp
+from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
+from .output import LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
+from .process import Started
+from .supervisor import RUNTIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,13 +83,17 @@ class Loop:
         self._log_is_watched = False
         self.performers: dict[type, Callable[[Any], None]] = {
             SpawnRuntime: self._spawn,
+            LaunchExtension: self._launch,
             KillRuntime: lambda _: supervisor.kill(),
-            TerminateRuntime: lambda _: supervisor.terminate(),
+            KillExtension: lambda command: supervisor.kill(command.name),
+            TerminateRuntime: lambda _: supervisor.terminate_runtime(),
             SetTimer: self._set_timer,
             CancelTimer: self._cancel_timer,
             ReportInit: self._report_init,
             ReportStart: self._report_start,
             ReportFault: self._report_fault,
+            ReportExtension: lambda report: self.log.write(extension_line(report).encode()),
+            ReportRuntimeDone: lambda _: None,
             ReportEnd: self._report_end,
             Exit: self._exit,
         }
@@ -166,22 +176,28 @@ class Loop:
 
     def _signalled(self, fd: int) -> None:
         numbers = os.read(fd, 4096)
-        exited = self.supervisor.reap()
-        if exited is not None:
+        exits = self.supervisor.reap()
+        if exits:
             self._drain()
-            self._close_pipes()
+        for exited in exits:
+            name = exited.name if isinstance(exited, ExtensionExited) else RUNTIME
+            self._close_pipes(name)
             self.tell(exited)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self.tell(ShutdownRequested())
 
     def _spawn(self, command: SpawnRuntime) -> None:
-        self._close_pipes()
-        result = self.supervisor.spawn(command)
-        if isinstance(result, SpawnFailed):
+        self._take_up(RUNTIME, self.supervisor.spawn_runtime())
+
+    def _launch(self, command: LaunchExtension) -> None:
+        self._take_up(command.name, self.supervisor.launch_extension(command.name))
+
+    def _take_up(self, name: str, result: "Record") -> None:
+        if not isinstance(result, Started):
             self.tell(result)
             return
-        for fd in result:
-            reader = LineReader(fd, self.log)
+        for fd in result.pipes:
+            reader = LineReader(fd, self.log, name)
             self._pipes.append(reader)
             self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
 
@@ -193,8 +209,8 @@ class Loop:
         for reader in list(self._pipes):
             self._read_pipe(reader)
 
-    def _close_pipes(self) -> None:
-        for reader in list(self._pipes):
+    def _close_pipes(self, name: str) -> None:
+        for reader in [reader for reader in self._pipes if reader.name == name]:
             reader.flush()
             self._close_pipe(reader)
 

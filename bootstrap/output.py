@@ -11,7 +11,7 @@ from .wire import MAX_LOG_TAIL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .commands import ReportEnd, ReportInit
+    from .commands import ReportEnd, ReportExtension, ReportInit
 
 MAX_LINE = 262_144  # a longer line is cut into several, as the service does
 MAX_BACKLOG = 4_194_304  # bytes that wait for a slow reader before lines are dropped
@@ -95,10 +95,11 @@ def _open_log(path: str) -> int:
 
 
 class LineReader:
-    """Cuts what a pipe gives into lines."""
+    """Cuts what a pipe of the party `name` gives into lines."""
 
-    def __init__(self, fd: int, log: Log) -> None:
+    def __init__(self, fd: int, log: Log, name: str = "") -> None:
         self.fd = fd
+        self.name = name
         self._log = log
         self._partial = bytearray()
 
@@ -156,6 +157,12 @@ def init_report_line(report: "ReportInit") -> str:
     if report.error_type and report.status == "error":
         line += f"\tError Type: {report.error_type}"
     return line + "\n"
+
+
+def extension_line(report: "ReportExtension") -> str:
+    """EXTENSION, when one is ready or will never be."""
+    line = f"EXTENSION\tName: {report.name}\tState: {report.state}\tEvents: [{','.join(report.events)}]"
+    return f"{line}\tError Type: {report.error_type}\n" if report.error_type else f"{line}\n"
 
 
 def start_line(request_id: str, version: str) -> str:

@@ -5,7 +5,6 @@ import time
 from .commands import Accept, Deliver, Refuse
 from .events import ErrorPosted, InitErrorPosted, NextPolled, ResponsePosted
 from .wire import (
-    MAX_RESPONSE,
     PING_PATH,
     RUNTIME_CLIENT_CONTEXT,
     RUNTIME_COGNITO_IDENTITY,
@@ -35,16 +34,14 @@ ERROR_BODY_HEADER = RUNTIME_ERROR_BODY.lower()
 class RuntimeApi:
     """Routes, and how the machine's commands to the runtime look on the wire."""
 
-    max_body = MAX_RESPONSE
-
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
         loop.performers[Deliver] = self._deliver
         loop.performers[Accept] = lambda command: command.exchange.respond(202, JSON, STATUS_OK)
         loop.performers[Refuse] = self._refuse
 
-    def handle(self, request: "Request", connection: "Connection") -> None:
-        """Route one request."""
+    def handle(self, request: "Request", connection: "Connection") -> bool:
+        """Route one request; False if the path is nobody's here."""
         path = request.path
         if path.startswith(RUNTIME_PREFIX):
             parts = path[len(RUNTIME_PREFIX) :].split("/")
@@ -52,21 +49,21 @@ class RuntimeApi:
                 if self._is(request, connection, "GET"):
                     connection.is_poll = True
                     self._loop.tell(NextPolled(connection))
-                return
+                return True
             if len(parts) == 3 and parts[0] == "invocation" and parts[2] in ("response", "error"):
                 if self._is(request, connection, "POST"):
                     self._posted(request, connection, parts[1], parts[2] == "error")
-                return
+                return True
             if parts == ["init", "error"]:
                 if self._is(request, connection, "POST"):
                     error_type = request.headers.get(ERROR_TYPE_HEADER, "")
                     self._loop.tell(InitErrorPosted(connection, _error_document(request), error_type))
-                return
+                return True
         elif path == PING_PATH:
             if self._is(request, connection, "GET"):
                 connection.respond(200, TEXT, b"pong")
-            return
-        connection.respond(404, TEXT, b"404 page not found\n")
+            return True
+        return False
 
     def _is(self, request: "Request", connection: "Connection", method: str) -> bool:
         if request.method == method:

@@ -5,7 +5,7 @@ import time
 
 from .errors import SettingsError
 from .records import Record
-from .wire import ENV_LOG, ENV_SOCKET, PRIVATE_VARIABLES
+from .wire import ENV_LOG, ENV_SOCKET, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ DEFAULT_VARIABLES = {
     "AWS_REGION": "us-east-1",
     "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
 }
+NOT_FOR_EXTENSIONS = frozenset(
+    {
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_XRAY_CONTEXT_MISSING",
+        "AWS_XRAY_DAEMON_ADDRESS",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
+)
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -53,11 +64,19 @@ class Settings(Record):
     log_path: str
     user: "tuple[int, int] | None"
     grace_s: float
+    extensions: "tuple[str, ...]"  # paths of the external ones
+    has_extensions_api: bool
 
     @property
     def is_managed(self) -> bool:
         """Whether callers reach us through a manager's UNIX socket only."""
         return bool(self.socket_path)
+
+    @property
+    def extension_variables(self) -> "dict[str, str]":
+        """What extensions see: the runtime's variables less those that are about it (service spec §3.7)."""
+        hidden = NOT_FOR_EXTENSIONS
+        return {n: v for n, v in self.variables.items() if n not in hidden and not n.startswith("_")}
 
     def arn_for(self, name: str) -> str:
         """The ARN of the function that a caller named, where nothing else says it."""
@@ -84,6 +103,8 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         log_path=environ.get(ENV_LOG, ""),
         user=_user(environ.get("RIE_USER", "")),
         grace_s=_number({**environ}, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
+        extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
+        has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
     )
 
 
@@ -136,6 +157,14 @@ def _variables(environ: "Mapping[str, str]", handler: str) -> "dict[str, str]":
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
     variables["AWS_LAMBDA_RUNTIME_API"] = environ.get("RIE_RUNTIME_API", RUNTIME_API)
     return variables
+
+
+def _extensions(directory: str) -> "tuple[str, ...]":
+    """The programs in a directory, in the order of their names; none if extensions are switched off."""
+    if os.path.exists(EXTENSIONS_OFF) or not os.path.isdir(directory):
+        return ()
+    paths = sorted(f"{directory}/{name}" for name in os.listdir(directory))
+    return tuple(path for path in paths if os.path.isfile(path))
 
 
 def _number(values: "Mapping[str, str]", name: str, least: float, default: str = "") -> float:

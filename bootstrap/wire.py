@@ -12,6 +12,7 @@ INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} 
 
 # Runtime API.
 RUNTIME_PREFIX = "/2018-06-01/runtime/"
+EXTENSION_PREFIX = "/2020-01-01/extension/"
 PING_PATH = "/2018-06-01/ping"
 
 # Headers of an invocation, caller's side.
@@ -50,6 +51,8 @@ ENV_LOG = "RIE_LOG"  # path of the FIFO or file that log lines are written to, i
 DIR_IN_SANDBOX = "/run/rie"  # where the manager mounts the directory that holds both
 SOCKET_NAME = "front"
 LOG_NAME = "log"
+EXTENSIONS = "/opt/extensions"  # where external extensions stand in an image
+EXTENSIONS_OFF = "/opt/disable-extensions-jwigqn8j"  # if this is there, there are none, and no API
 BUNDLE = "/opt/rie"  # where the bootstrap and its interpreter stand in an image
 ENTRYPOINT = "/opt/rie/bootstrap"
 # What configures the bootstrap; none of it reaches the function, and no function's variable may set it.
@@ -59,6 +62,7 @@ PRIVATE_VARIABLES = (
     "RIE_USER",
     "RIE_ADDRESS",
     "RIE_RUNTIME_API",
+    "RIE_EXTENSIONS",
     "RIE_WORKING_DIRECTORY",
     "RIE_SHUTDOWN_GRACE_MS",
 )

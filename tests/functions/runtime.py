@@ -11,11 +11,13 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 API = "/2018-06-01/runtime"
 request_id = ""
+identifier = ""
 
 
 def ask(method, path, body=None, headers=None):
@@ -29,8 +31,14 @@ def say(status, headers, payload):
     print("step", json.dumps({"status": status, "headers": headers, "body": payload[:2000]}), flush=True)
 
 
+def wait_as_extension(name):
+    own = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    own.request("GET", "/2020-01-01/extension/event/next", headers={"Lambda-Extension-Identifier": name})
+    own.getresponse()
+
+
 def run(step):
-    global request_id
+    global request_id, identifier
     kind, *rest = step
     if kind == "next":
         status, headers, payload = ask("GET", f"{API}/invocation/next")
@@ -51,6 +59,12 @@ def run(step):
         say(*ask("GET", rest[0]))
     elif kind == "post":
         say(*ask("POST", rest[0].replace("{id}", request_id), rest[1].encode()))
+    elif kind == "extension":
+        status, headers, payload = ask(rest[0], rest[1], rest[3].encode() or None, rest[2])
+        identifier = headers.get("Lambda-Extension-Identifier", "")
+        say(status, headers, payload)
+    elif kind == "extension-waits":
+        threading.Thread(target=wait_as_extension, args=(identifier,), daemon=True).start()
     elif kind == "chunked":
         stream(rest[0], rest[1])
     elif kind == "exit":

@@ -12,7 +12,7 @@ from bootstrap.commands import ReportEnd, ReportInit
 from bootstrap.errors import SettingsError
 from bootstrap.events import Invocation
 from bootstrap.faults import known_error_type
-from bootstrap.front_door import new_request_id
+from bootstrap.ids import new_id
 from bootstrap.output import LineReader, Log
 from bootstrap.quoting import query_value, unquote
 
@@ -189,6 +189,6 @@ def test_percent_encoding_is_decoded_once_and_nonsense_stays() -> None:
 def test_request_ids_are_uuids_of_version_4() -> None:
     import uuid
 
-    ids = {new_request_id() for _ in range(100)}
+    ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(uuid.UUID(text).version == 4 for text in ids)

@@ -13,12 +13,19 @@ from bootstrap.commands import (
     Answer,
     CancelTimer,
     Deliver,
+    DeliverInvoke,
+    DeliverShutdown,
     Exit,
+    KillExtension,
     KillRuntime,
+    LaunchExtension,
+    LetIn,
     Refuse,
     ReportEnd,
+    ReportExtension,
     ReportFault,
     ReportInit,
+    ReportRuntimeDone,
     ReportStart,
     SetTimer,
     SpawnRuntime,
@@ -29,9 +36,14 @@ from bootstrap.errors import IllegalEvent
 from bootstrap.events import (
     Booted,
     ErrorPosted,
+    ExtensionErrorPosted,
+    ExtensionExited,
+    ExtensionPolled,
+    ExtensionRegistered,
     InitErrorPosted,
     Invocation,
     InvokeReceived,
+    LaunchFailed,
     NextPolled,
     PollLost,
     ResponsePosted,
@@ -78,12 +90,14 @@ def of(kind: type, commands: list[Any]) -> Any:
 
 
 def kinds(commands: list[Any]) -> list[str]:
-    return [type(command).__name__ for command in commands]
+    """What is done, less what only tidies up or tells those who listen in."""
+    quiet = (CancelTimer, ReportRuntimeDone)
+    return [type(command).__name__ for command in commands if type(command) not in quiet]
 
 
 def test_boot_spawns_the_runtime_and_bounds_init_at_ten_seconds() -> None:
     story = Story()
-    assert story.tell(Booted()) == [SpawnRuntime(), SetTimer("init", 110.0)]
+    assert story.tell(Booted()) == [SetTimer("init", 110.0), SpawnRuntime()]
 
 
 def test_the_first_poll_ends_init_and_is_measured() -> None:
@@ -161,7 +175,7 @@ def test_the_timeout_answers_kills_and_the_next_invocation_starts_anew() -> None
     of(KillRuntime, commands)
     assert story.tell(InvokeReceived(TWO)) == []
     commands = story.tell(RuntimeExited(None, 9))
-    assert kinds(commands) == ["CancelTimer", "CancelTimer", "ReportStart", "SetTimer", "SpawnRuntime"]
+    assert kinds(commands) == ["ReportStart", "SetTimer", "SpawnRuntime"]
     commands = story.tell(NextPolled("poll-1"), after=0.5)
     assert of(ReportInit, commands).phase == "invoke"
     assert of(Deliver, commands).deadline_at == story.at + 2.5
@@ -192,13 +206,13 @@ def test_an_exit_after_the_answer_fails_nobody() -> None:
     story = Story().running()
     story.tell(ResponsePosted("post", "id-1", b"yes"))
     commands = story.tell(RuntimeExited(1))
-    assert kinds(commands) == ["CancelTimer", "CancelTimer"]
+    assert kinds(commands) == []
     of(SpawnRuntime, story.tell(InvokeReceived(TWO)))
 
 
 def test_an_exit_between_invocations_is_mended_by_the_next() -> None:
     story = Story().warm()
-    assert kinds(story.tell(RuntimeExited(0))) == ["CancelTimer"]
+    assert kinds(story.tell(RuntimeExited(0))) == []
     of(SpawnRuntime, story.tell(InvokeReceived(ONE)))
 
 
@@ -334,12 +348,10 @@ def _settle(story: Story) -> list[Any]:
     seen: list[Any] = []
     for step in range(20):
         machine = story.machine
-        if machine.runtime == lifecycle.KILLED:
-            event: Any = RuntimeExited(None, 9)
+        if machine.phase in (lifecycle.SHUTDOWN, lifecycle.RESET):
+            event: Any = RuntimeExited(None, 9) if machine.runtime != lifecycle.ABSENT else None
         elif machine.runtime == lifecycle.FAILED:
             event = RuntimeExited(1)
-        elif machine.phase == lifecycle.SHUTDOWN:
-            event = RuntimeExited(0) if machine.runtime != lifecycle.ABSENT else None
         elif machine.runtime == lifecycle.RUNNING:
             assert machine._current is not None
             event = ResponsePosted("x", machine._current.request_id, b"")
@@ -388,3 +400,271 @@ def _survives(story_so_far: tuple[Any, ...]) -> None:
 def test_an_unknown_event_is_illegal() -> None:
     with pytest.raises(IllegalEvent):
         Machine(3.0).accept("nonsense", 0.0)  # type: ignore[arg-type]
+
+
+# -- extensions --------------------------------------------------------------------------------------------------------
+
+EXT = "00000000-0000-4000-8000-000000000001"
+
+
+class Extended(Story):
+    """With one external extension, `ext`, subscribed to both events."""
+
+    def __init__(self, events: tuple[str, ...] = ("INVOKE", "SHUTDOWN"), timeout_s: float = 3.0) -> None:
+        super().__init__(timeout_s)
+        self.events = events
+        self.polls = 0
+
+    def registered(self) -> Extended:
+        self.tell(Booted(("ext",)))
+        self.tell(ExtensionRegistered("reg", "ext", self.events, EXT))
+        return self
+
+    def warm(self) -> Extended:
+        self.registered()
+        self.tell(NextPolled("poll-0"), after=0.1)
+        self.poll()
+        return self
+
+    def poll(self) -> list[Any]:
+        self.polls += 1
+        return self.tell(ExtensionPolled(f"ext-poll-{self.polls}", EXT), after=0.1)
+
+
+def test_the_runtime_starts_when_every_extension_has_registered() -> None:
+    story = Extended()
+    assert kinds(story.tell(Booted(("ext", "two")))) == ["SetTimer", "LaunchExtension", "LaunchExtension"]
+    assert kinds(story.tell(ExtensionRegistered("reg", "ext", (), EXT))) == ["LetIn"]
+    commands = story.tell(ExtensionRegistered("reg", "two", (), EXT.replace("1", "2")))
+    assert kinds(commands) == ["LetIn", "SpawnRuntime"]
+
+
+def test_init_ends_when_the_runtime_and_every_extension_wait() -> None:
+    story = Extended().registered()
+    assert kinds(story.tell(NextPolled("poll"))) == []
+    commands = story.poll()
+    assert of(ReportExtension, commands) == ReportExtension("ext", "Ready", ("INVOKE", "SHUTDOWN"))
+    assert of(ReportInit, commands).status == "success"
+
+
+def test_the_caller_is_answered_before_a_slow_extension_is_back_and_the_report_counts_it() -> None:
+    story = Extended().warm()
+    commands = story.tell(InvokeReceived(ONE))
+    assert of(DeliverInvoke, commands).deadline_at == story.at + 3.0
+    commands = story.tell(ResponsePosted("post", "id-1", b"yes"), after=0.1)
+    assert kinds(commands) == ["Answer", "Accept"]
+    story.tell(NextPolled("poll-1"))
+    assert story.tell(InvokeReceived(TWO)) == []
+    commands = story.tell(ExtensionPolled("e", EXT), after=0.7)
+    assert of(ReportEnd, commands).duration_ms == pytest.approx(800.0)
+    assert of(Deliver, commands).invocation == TWO
+
+
+def test_an_extension_that_wants_no_invocations_does_not_hold_them_up() -> None:
+    story = Extended(("SHUTDOWN",)).warm()
+    assert kinds(story.tell(InvokeReceived(ONE))) == ["ReportStart", "SetTimer", "Deliver"]
+    assert kinds(story.tell(ResponsePosted("post", "id-1", b""))) == ["ReportEnd", "Answer", "Accept"]
+    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke")]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_timeout_tells_subscribers_why_and_gives_them_their_time(late: bool) -> None:
+    story = Extended().warm()
+    story.tell(InvokeReceived(ONE))
+    if not late:
+        story.tell(ExtensionPolled("e", EXT))
+    commands = story.tell(TimerFired("invoke"), after=3.0)
+    of(Answer, commands)
+    of(TerminateRuntime, commands)
+    assert of(SetTimer, commands) == SetTimer("exit", pytest.approx(story.at + 0.6))
+    deadline = story.at + 2.0
+    of(KillRuntime, story.tell(TimerFired("exit"), after=0.6))
+    commands = story.tell(RuntimeExited(None, 9))
+    if late:
+        assert DeliverShutdown not in [type(command) for command in commands]
+        commands = story.tell(ExtensionPolled("e", EXT))
+    told = of(DeliverShutdown, commands)
+    assert (told.reason, told.deadline_at) == ("timeout", pytest.approx(deadline))
+    assert story.tell(InvokeReceived(TWO)) == []
+    of(KillExtension, story.tell(TimerFired("grace"), after=2.0))
+    commands = story.tell(ExtensionExited("ext", None, 9))
+    assert of(LaunchExtension, commands).name == "ext"
+
+
+def test_the_end_of_the_environment_is_a_spindown() -> None:
+    story = Extended().warm()
+    of(TerminateRuntime, story.tell(ShutdownRequested()))
+    assert of(DeliverShutdown, story.tell(RuntimeExited(0))).reason == "spindown"
+    of(Exit, story.tell(ExtensionExited("ext", 0)))
+
+
+def test_an_extension_that_does_not_want_to_know_is_killed() -> None:
+    story = Extended(("INVOKE",)).warm()
+    story.tell(ShutdownRequested())
+    assert of(KillExtension, story.tell(RuntimeExited(0))).name == "ext"
+
+
+def test_an_extension_that_crashes_fails_the_invocation_with_its_error_and_init_is_repeated() -> None:
+    story = Extended().warm()
+    story.tell(InvokeReceived(ONE))
+    commands = story.tell(ExtensionExited("ext", 3))
+    assert of(Answer, commands).body == (
+        b'{"errorType":"Extension.Crash","errorMessage":"RequestId: id-1 Error: exit status 3"}'
+    )
+    assert of(ReportEnd, commands).error_type == "Extension.Crash"
+    story.tell(RuntimeExited(0))
+    assert kinds(story.tell(InvokeReceived(TWO))) == ["ReportStart", "SetTimer", "LaunchExtension"]
+
+
+def test_an_extension_that_crashes_after_the_answer_fails_nobody() -> None:
+    story = Extended().warm()
+    story.tell(InvokeReceived(ONE))
+    story.tell(ResponsePosted("post", "id-1", b""))
+    commands = story.tell(ExtensionExited("ext", 3))
+    assert of(ReportEnd, commands).status == "success"
+    assert Answer not in [type(command) for command in commands]
+
+
+@pytest.mark.parametrize(("at_init", "kind"), [(True, "Extension.InitError"), (False, "Extension.ExitError")])
+def test_an_extension_that_reports_an_error_ends_init(at_init: bool, kind: str) -> None:
+    story = Extended().registered()
+    commands = story.tell(ExtensionErrorPosted("x", EXT, "Extension.Custom", at_init))
+    assert of(Accept, commands).exchange == "x"
+    assert of(ReportInit, commands).error_type == kind
+    assert kinds(story.tell(ExtensionErrorPosted("x", EXT, "Extension.Custom", at_init))) == ["Accept"]
+
+
+def test_an_extension_that_cannot_be_launched_fails_init_and_then_the_invocation() -> None:
+    story = Extended()
+    story.tell(Booted(("ext",)))
+    commands = story.tell(LaunchFailed("ext", "fork/exec /opt/extensions/ext: permission denied"))
+    assert of(ReportInit, commands).error_type == "Extension.LaunchError"
+    story.tell(InvokeReceived(ONE))
+    commands = story.tell(LaunchFailed("ext", "fork/exec /opt/extensions/ext: permission denied"))
+    assert b'"errorType":"Extension.LaunchError"' in of(Answer, commands).body
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "error_type", "message"),
+    [
+        ("", (), "Extension.InvalidExtensionName", "Empty extension name"),
+        ("new", ("FOO",), "Extension.InvalidEventType", "FOO: ErrorInvalidEventType"),
+        (
+            "new",
+            ("SHUTDOWN",),
+            "Extension.InvalidEventType",
+            "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension",
+        ),
+        (
+            "ext",
+            (),
+            "Extension.InvalidExtensionState",
+            "State transition from Registered to Registered failed for extension ext. "
+            "Error: State transition is not allowed",
+        ),
+        ("inner", (), "Extension.InvalidExtensionState", "Extension with this name already registered"),
+    ],
+)
+def test_refusals_of_registration(name: str, events: tuple[str, ...], error_type: str, message: str) -> None:
+    story = Extended().registered()
+    of(LetIn, story.tell(ExtensionRegistered("reg", "inner", ("INVOKE",), "id-inner")))
+    refusal = of(Refuse, story.tell(ExtensionRegistered("reg", name, events, "id")))
+    assert (refusal.status, refusal.error_type, refusal.message) == (403, error_type, message)
+
+
+def test_ten_extensions_are_let_in_and_none_after_init() -> None:
+    story = Extended().registered()
+    for number in range(9):
+        of(LetIn, story.tell(ExtensionRegistered("reg", f"in-{number}", (), f"id-{number}")))
+    refusal = of(Refuse, story.tell(ExtensionRegistered("reg", "eleventh", (), "id")))
+    assert (refusal.error_type, refusal.message) == ("Extension.TooManyExtensions", "Extension limit (10) reached")
+    story.tell(NextPolled("poll"))
+    refusal = of(Refuse, story.tell(ExtensionRegistered("reg", "late", (), "id")))
+    assert refusal.error_type == "Extension.RegistrationClosed"
+
+
+def test_an_unknown_extension_is_refused_everywhere() -> None:
+    story = Extended().registered()
+    for event in (ExtensionPolled("x", "nobody"), ExtensionErrorPosted("x", "nobody", "E", True)):
+        refusal = of(Refuse, story.tell(event))
+        assert (refusal.error_type, refusal.message) == (
+            "Extension.UnknownExtensionIdentifier",
+            "Unknown extension nobody",
+        )
+
+
+EXTENSION_EVENTS: list[Any] = [
+    InvokeReceived(TWO),
+    NextPolled("p"),
+    ResponsePosted("x", "id-2", b""),
+    ErrorPosted("x", "id-2", b""),
+    RuntimeExited(1),
+    TimerFired("init"),
+    TimerFired("invoke"),
+    TimerFired("exit"),
+    TimerFired("grace"),
+    ShutdownRequested(),
+    ExtensionPolled("e", EXT),
+    ExtensionErrorPosted("e", EXT, "E", False),
+    ExtensionExited("ext", 1),
+    ExtensionRegistered("r", "inner", ("INVOKE",), "id-inner"),
+]
+
+
+def _settle_with_extension(story: Extended) -> list[Any]:
+    seen: list[Any] = []
+    for step in range(40):
+        machine = story.machine
+        extension = machine.roster.named("ext")
+        alive = extension is not None and extension.is_alive
+        event: Any = None
+        if machine.phase in (lifecycle.SHUTDOWN, lifecycle.RESET):
+            if machine.runtime != lifecycle.ABSENT:
+                event = RuntimeExited(None, 9)
+            elif alive:
+                event = ExtensionExited("ext", 0)
+        elif machine.runtime == lifecycle.FAILED:
+            event = RuntimeExited(1)
+        elif alive and extension.state == "Launched":  # type: ignore[union-attr]
+            event = ExtensionRegistered("reg", "ext", ("INVOKE", "SHUTDOWN"), EXT)
+        elif (inner := machine.roster.named("inner")) and inner.state in ("Registered", "Running"):
+            event = ExtensionPolled(f"i-{step}", "id-inner")
+        elif alive and extension.state in ("Registered", "Running"):  # type: ignore[union-attr]
+            event = ExtensionPolled(f"e-{step}", EXT)
+        elif machine.runtime == lifecycle.RUNNING:
+            event = ResponsePosted("x", machine._current.request_id, b"")  # type: ignore[union-attr]
+        elif machine.runtime in (lifecycle.STARTED, lifecycle.RESPONDED):
+            event = NextPolled(f"poll-{step}")
+        if event is None:
+            return seen
+        seen += story.tell(event, after=0.01)
+    raise AssertionError(f"it never settles: {story.machine!r} {list(story.machine.roster)}")
+
+
+@pytest.mark.parametrize("first", EXTENSION_EVENTS, ids=lambda event: type(event).__name__)
+def test_with_an_extension_too_every_invocation_is_answered_once_and_reported_once(first: Any) -> None:
+    beginning = [
+        ExtensionRegistered("reg", "ext", ("INVOKE", "SHUTDOWN"), EXT),
+        NextPolled("poll"),
+        ExtensionPolled("e", EXT),
+        InvokeReceived(TWO),
+        ResponsePosted("x", "id-2", b""),
+    ]
+    for length in range(len(beginning) + 1):
+        for rest in itertools.product(EXTENSION_EVENTS, repeat=2):
+            story = Extended()
+            commands = story.tell(Booted(("ext",)))
+            sent = 0
+            for event in (*beginning[:length], first, *rest):
+                try:
+                    commands += story.tell(event, after=0.01)
+                except IllegalEvent:
+                    continue
+                sent += type(event) is InvokeReceived
+            commands += _settle_with_extension(story)
+            told = [type(command) for command in commands]
+            assert told.count(Answer) + told.count(TurnAway) == sent
+            if story.machine.phase != lifecycle.SHUTDOWN:
+                assert told.count(ReportStart) == told.count(ReportEnd)
+                commands = story.tell(InvokeReceived(ONE)) + _settle_with_extension(story)
+                assert of(Answer, commands) == Answer(ONE, b"")

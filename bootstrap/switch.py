@@ -1,0 +1,28 @@
+"""One listener, several APIs: the longest prefix of a path decides who answers."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Callable
+
+    from .connection import Connection
+    from .http1 import Request
+
+    Handler = Callable[[Request, Connection], bool]
+
+
+class Switch:
+    """A door made of doors; what nobody takes is 404."""
+
+    def __init__(self, max_body: int, routes: "Mapping[str, Handler]") -> None:
+        self.max_body = max_body
+        self._routes = sorted(routes.items(), key=lambda route: -len(route[0]))
+
+    def handle(self, request: "Request", connection: "Connection") -> None:
+        """Pass one request on."""
+        for prefix, handler in self._routes:
+            if request.path.startswith(prefix):
+                if handler(request, connection):
+                    return
+                break
+        connection.respond(404, [("Content-Type", "text/plain; charset=utf-8")], b"404 page not found\n")

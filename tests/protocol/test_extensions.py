@@ -1,0 +1,245 @@
+"""Extensions as real processes against the real bootstrap (service spec §3.6, §3.7)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.protocol.emulator import ROOT, Emulator, Start, wait_until
+
+EXTENSION = ROOT / "tests" / "functions" / "extension.py"
+LOOP = [["loop"]]
+BOTH = ["INVOKE", "SHUTDOWN"]
+Install = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    """Put scripted extensions into a directory of their own; the variables that point the bootstrap there."""
+
+    def put(**scripts: list[Any]) -> dict[str, str]:
+        directory = tmp_path / "extensions"
+        directory.mkdir()
+        scripted = tmp_path / "scripted.py"
+        shutil.copy(EXTENSION, scripted)
+        for name, script in scripts.items():
+            program = directory / name
+            # The script lies beside the program in a directory, which is no program.
+            program.write_text(
+                f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.argv[0] = sys.argv[1]; "
+                f'exec(compile(open("{scripted}").read(), "extension", "exec"))\' {tmp_path}/scripts/{name}\n'
+            )
+            program.chmod(0o755)
+            (tmp_path / "scripts").mkdir(exist_ok=True)
+            (tmp_path / "scripts" / f"{name}.json").write_text(json.dumps(script))
+        return {"RIE_EXTENSIONS": str(directory)}
+
+    return put
+
+
+def said(emulator: Emulator, name: str) -> list[Any]:
+    """What the API has answered to an extension so far."""
+    prefix = f"ext {name} "
+    return [json.loads(line[len(prefix) :]) for line in emulator.log.splitlines() if line.startswith(prefix)]
+
+
+def heard(emulator: Emulator, name: str, count: int) -> list[Any]:
+    wait_until(lambda: len(said(emulator, name)) >= count, 10, lambda: emulator.log)
+    return said(emulator, name)
+
+
+def test_an_extension_registers_before_the_runtime_starts_and_hears_of_invocations(
+    emulate: Start, install: Install
+) -> None:
+    emulator = emulate(LOOP, **install(one=[["sleep", 0.3], ["register", BOTH], ["loop"]]))
+    answer = emulator.invoke({"a": 1}, X_Amzn_Trace_Id="Root=1-2-3")
+    assert answer.document == {"a": 1}
+    registered, invoked = heard(emulator, "one", 2)
+    document = json.loads(registered["body"])
+    assert document["functionName"] == "function"
+    assert document["functionVersion"] == "$LATEST"
+    assert document["accountId"] == "123456789012"
+    assert len(registered["headers"]["Lambda-Extension-Identifier"]) == 36
+    event = json.loads(invoked["body"])
+    assert event["eventType"] == "INVOKE"
+    assert event["requestId"] == answer.headers["x-amzn-requestid"]
+    assert event["invokedFunctionArn"].endswith(":function:fn")
+    assert event["tracing"] == {"type": "X-Amzn-Trace-Id", "value": "Root=1-2-3"}
+    assert 0 < event["deadlineMs"] / 1e3 - time.time() <= 3
+    assert len(invoked["headers"]["Lambda-Extension-Event-Identifier"]) == 36
+    assert "EXTENSION\tName: one\tState: Ready\tEvents: [INVOKE,SHUTDOWN]\n" in emulator.log
+    init_ms = float(emulator.wait_for("Init Duration: ").partition("Init Duration: ")[2].split()[0])
+    assert init_ms > 300
+
+
+def test_the_answer_does_not_wait_for_a_slow_extension_but_the_next_invocation_does(
+    emulate: Start, install: Install
+) -> None:
+    script = [["register", ["INVOKE"]], ["next"], ["sleep", 0.7], ["next"], ["loop"]]
+    emulator = emulate(LOOP, **install(slow=script))
+    emulator.wait_for("EXTENSION")
+    started = time.monotonic()
+    emulator.invoke({})
+    assert time.monotonic() - started < 0.5
+    emulator.invoke({})
+    assert time.monotonic() - started > 0.65
+    duration = float(emulator.wait_for("Duration: ").partition("\tDuration: ")[2].split()[0])
+    assert duration > 650
+
+
+def test_extensions_hear_why_they_end_and_have_their_time(emulate: Start, install: Install) -> None:
+    script = [["register", BOTH], ["next"], ["next"], ["exit", 0]]
+    emulator = emulate([["next"], ["sleep", 60]], **install(one=script), AWS_LAMBDA_FUNCTION_TIMEOUT="1")
+    assert emulator.invoke({}).document["errorType"] == "Sandbox.Timedout"
+    event = json.loads(heard(emulator, "one", 3)[2]["body"])
+    assert (event["eventType"], event["shutdownReason"]) == ("SHUTDOWN", "timeout")
+    assert emulator.invoke({}).document["errorType"] == "Sandbox.Timedout"
+    assert len(heard(emulator, "one", 6)) == 6
+
+
+def test_sigterm_is_a_spindown_and_an_extension_that_stays_is_killed_after_two_seconds(
+    emulate: Start, install: Install
+) -> None:
+    script = [["ignore-sigterm"], ["register", BOTH], ["next"], ["sleep", 60]]
+    emulator = emulate(LOOP, **install(stays=script))
+    emulator.wait_for("EXTENSION")
+    started = time.monotonic()
+    assert emulator.stop() == 0
+    assert 1.8 < time.monotonic() - started < 3.5
+    event = json.loads(said(emulator, "stays")[1]["body"])
+    assert (event["eventType"], event["shutdownReason"]) == ("SHUTDOWN", "spindown")
+
+
+def test_the_runtime_has_a_third_of_the_time_after_sigterm_only_if_there_are_extensions(
+    emulate: Start, install: Install
+) -> None:
+    quick = [["register", ["SHUTDOWN"]], ["loop"]]
+    emulator = emulate([["ignore-sigterm"], ["print", "deaf"], ["next"]], **install(one=quick))
+    emulator.wait_for("EXTENSION")
+    emulator.wait_for("deaf")
+    started = time.monotonic()
+    assert emulator.stop() == 0
+    assert 0.55 < time.monotonic() - started < 1.8
+
+
+def test_an_extension_that_crashes_fails_the_invocation_and_the_next_is_served_anew(
+    emulate: Start, install: Install
+) -> None:
+    script = [["register", ["INVOKE"]], ["next"], ["exit", 3]]
+    emulator = emulate([["next"], ["sleep", 60]], **install(crashes=script))
+    for _ in range(2):
+        answer = emulator.invoke({})
+        assert answer.document["errorType"] == "Extension.Crash"
+        assert answer.document["errorMessage"].endswith("Error: exit status 3")
+    assert "Status: error\tError Type: Extension.Crash" in emulator.log
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"), [("init-error", "Extension.InitError"), ("exit-error", "Extension.ExitError")]
+)
+def test_an_extension_that_cannot_go_on_says_so(emulate: Start, install: Install, step: str, kind: str) -> None:
+    script = [["register", []], [step, "Extension.Mine"], ["exit", 1]]
+    emulator = emulate(LOOP, **install(ill=script))
+    answer = emulator.invoke({})
+    assert answer.document["errorType"] == kind
+    assert said(emulator, "ill")[1]["status"] == 202
+    assert f"Phase: init\tStatus: error\tError Type: {kind}" in emulator.log
+
+
+def test_an_extension_that_cannot_be_started_is_named(emulate: Start, install: Install, tmp_path: Path) -> None:
+    variables = install()
+    program = tmp_path / "extensions" / "broken"
+    program.write_text("not a program")
+    program.chmod(0o644)
+    answer = emulate(LOOP, **variables).invoke({})
+    assert answer.document["errorType"] == "Extension.LaunchError"
+    assert "permission denied" in answer.document["errorMessage"]
+
+
+def test_extensions_do_not_see_what_is_about_the_runtime(emulate: Start, install: Install) -> None:
+    emulator = emulate(LOOP, **install(one=[["environment"], ["register", []], ["loop"]]), MINE="seen", _HIDDEN="x")
+    seen = heard(emulator, "one", 1)[0]
+    assert seen["MINE"] == "seen"
+    assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "function"
+    hidden = {"_HANDLER", "_HIDDEN", "LAMBDA_TASK_ROOT", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
+    assert hidden.isdisjoint(seen)
+
+
+def test_the_runtime_may_register_extensions_of_its_own_before_its_first_poll(emulate: Start) -> None:
+    register = "/2020-01-01/extension/register"
+    emulator = emulate(
+        [
+            ["extension", "POST", register, {"Lambda-Extension-Name": "in"}, '{"events": null}'],
+            ["extension-waits"],
+            ["loop"],
+        ]
+    )
+    assert emulator.invoke({"a": 1}).document == {"a": 1}
+    assert emulator.steps()[0]["status"] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status", "error_type"),
+    [
+        ("POST", "register", {}, '{"events":[]}', 403, "Extension.InvalidExtensionName"),
+        ("POST", "register", {"Lambda-Extension-Name": "x"}, "{", 403, "InvalidRequestFormat"),
+        ("POST", "register", {"Lambda-Extension-Name": "x"}, '{"events":7}', 403, "InvalidRequestFormat"),
+        (
+            "POST",
+            "register",
+            {"Lambda-Extension-Name": "x"},
+            '{"configurationKeys":["a"]}',
+            403,
+            "InvalidRequestFormat",
+        ),
+        ("POST", "register", {"Lambda-Extension-Name": "x"}, '{"events":["A"]}', 403, "Extension.InvalidEventType"),
+        ("GET", "event/next", {}, "", 403, "Extension.MissingExtensionIdentifier"),
+        ("GET", "event/next", {"Lambda-Extension-Identifier": "x"}, "", 403, "Extension.InvalidExtensionIdentifier"),
+        (
+            "GET",
+            "event/next",
+            {"Lambda-Extension-Identifier": "00000000-0000-4000-8000-000000000000"},
+            "",
+            403,
+            "Extension.UnknownExtensionIdentifier",
+        ),
+        (
+            "POST",
+            "init/error",
+            {"Lambda-Extension-Identifier": "00000000-0000-4000-8000-000000000000"},
+            "",
+            403,
+            "Extension.MissingHeader",
+        ),
+        ("GET", "register", {}, "", 405, None),
+        ("GET", "nothing", {}, "", 404, None),
+    ],
+)
+def test_refusals(
+    emulate: Start, method: str, path: str, headers: dict, body: str, status: int, error_type: str | None
+) -> None:
+    emulator = emulate([["extension", method, f"/2020-01-01/extension/{path}", headers, body], ["loop"]])
+    assert emulator.invoke({"a": 1}).document == {"a": 1}
+    step = emulator.steps()[0]
+    assert step["status"] == status
+    if error_type:
+        assert json.loads(step["body"])["errorType"] == error_type
+
+
+def test_an_extension_that_the_environment_outlives_is_gone(emulate: Start, install: Install) -> None:
+    emulator = emulate(LOOP, **install(one=[["register", []], ["loop"]]))
+    emulator.invoke({})
+    children = Path(f"/proc/{emulator.process.pid}/task/{emulator.process.pid}/children").read_text().split()
+    assert len(children) == 2
+    emulator.process.send_signal(signal.SIGTERM)
+    emulator.process.wait(10)
+    wait_until(lambda: not any(os.path.exists(f"/proc/{child}") for child in children), 5, lambda: "it lives on")
