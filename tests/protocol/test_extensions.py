@@ -125,7 +125,7 @@ def test_the_runtime_has_a_third_of_the_time_after_sigterm_only_if_there_are_ext
     quick = [["register", ["SHUTDOWN"]], ["loop"]]
     emulator = emulate([["ignore-sigterm"], ["print", "deaf"], ["next"]], **install(one=quick))
     emulator.wait_for("EXTENSION")
-    emulator.wait_for("deaf")
+    emulator.wait_for("\ndeaf\n")
     started = time.monotonic()
     assert emulator.stop() == 0
     assert 0.55 < time.monotonic() - started < 1.8
