@@ -18,6 +18,9 @@ from .supervisor import Supervisor
 from .switch import Switch
 
 VERSION = "0.1.0"
+# Together well below the 1,024 descriptors that a container may be given.
+RUNTIME_CONNECTIONS = 128
+CALLER_CONNECTIONS = 768
 
 
 def main() -> None:
@@ -38,8 +41,9 @@ def main() -> None:
     extensions_api = ExtensionsApi(loop)
     if settings.has_extensions_api:
         routes[wire.EXTENSION_PREFIX] = extensions_api.handle
-    loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes))
-    loop.listen(front_door, FrontDoor(loop))
+    loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes), RUNTIME_CONNECTIONS)
+    loop.listen(front_door, FrontDoor(loop), CALLER_CONNECTIONS)
+    loop.watch_signals()
     log.write(init_start_line(VERSION).encode())
     loop.tell(Booted(supervisor.extension_names))
     loop.run()

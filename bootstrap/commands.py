@@ -53,10 +53,14 @@ class Answer(Record):
 
 
 class TurnAway(Record):
-    """Tell the caller that the invocation did not run and will not."""
+    """Tell the caller that the invocation did not run and will not: `reason` is one of those below."""
+
+    SHUTDOWN = "the execution environment is shutting down"
+    FULL = "too many invocations wait for this execution environment"
+    BUSY = "the execution environment has not finished its last invocation"
 
     invocation: "Invocation"
-    message: str
+    reason: str
 
 
 class LaunchExtension(Record):
@@ -156,6 +160,10 @@ class ReportStart(Record):
     """The invoke phase begins."""
 
     invocation: "Invocation"
+
+
+class ReportIdle(Record):
+    """The environment waits for an invocation, and none waits for it."""
 
 
 class ReportFault(Record):

@@ -23,6 +23,7 @@ class Invocation(Record):
     wants_log: bool = False
     wants_stream: bool = False
     tenant_id: str = ""
+    patience_s: "float | None" = None  # how long it may wait for its turn; None for ever
 
 
 class Booted(Record):

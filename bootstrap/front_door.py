@@ -1,6 +1,6 @@
 """The front door: what callers ask of the environment, by the service's Invoke API (service spec §2.1 to §2.3)."""
 
-from .commands import Answer, ReportInit, TurnAway
+from .commands import Answer, ReportIdle, ReportInit, TurnAway
 from .events import Invocation, InvokeReceived
 from .ids import new_id, new_trace_id
 from .output import billed_ms
@@ -10,6 +10,7 @@ from .wire import (
     EXECUTED_VERSION,
     FUNCTION_ARN,
     FUNCTION_ERROR,
+    IDLE_PATH,
     INIT_PATH,
     INVOCATION_TYPE,
     INVOKE_PREFIX,
@@ -18,6 +19,7 @@ from .wire import (
     LOG_TYPE,
     MAX_CLIENT_CONTEXT,
     MAX_EVENT,
+    PATIENCE,
     REPORT,
     REQUEST_ID,
     TRACE_ID,
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
 FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
 BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+JSON = [("Content-Type", "application/json")]
 HEX = frozenset("0123456789abcdefABCDEF")
-_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN = (
-    name.lower() for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN)
+_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE = (
+    name.lower() for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE)
 )
 
 
@@ -56,6 +59,8 @@ class FrontDoor:
         self._loop = loop
         self._settings = loop.settings
         self._init_waiters: list[Connection] = []
+        self._idle_waiters: list[Connection] = []
+        loop.performers[ReportIdle] = self._is_idle
         loop.performers[Answer] = self._answer
         loop.performers[TurnAway] = self._turn_away
         self._log_init = loop.performers[ReportInit]
@@ -75,14 +80,24 @@ class FrontDoor:
                 except BadRequest as error:
                     _refuse(connection, error.status, error.code, str(error))
                 return
-        elif path == INIT_PATH and self._settings.is_managed:
-            self._init_waiters.append(connection)
-            if self._loop.machine.init_result is not None:
-                self._init_ended(self._loop.machine.init_result)
+        elif self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
+            self._wait(path, connection)
             return
         usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
         message = f"no operation at {request.method} {path}; {usage}"
         _refuse(connection, 404, "UnknownOperationException", message)
+
+    def _wait(self, path: str, connection: "Connection") -> None:
+        """The manager asks to be told of the end of init, or of an invocation."""
+        machine = self._loop.machine
+        if path == INIT_PATH:
+            self._init_waiters.append(connection)
+            if machine.init_result is not None:
+                self._init_ended(machine.init_result)
+        else:
+            self._idle_waiters.append(connection)
+            if machine.is_free:
+                self._is_idle(ReportIdle())
 
     def _invoke(self, request: "Request", connection: "Connection", name: str) -> None:
         headers = request.headers
@@ -113,6 +128,7 @@ class FrontDoor:
             trace_id=headers.get(_TRACE_ID) or new_trace_id(),
             client_context=_client_context(headers.get(_CONTEXT, "")),
             wants_log=headers.get(_LOG_TYPE) == "Tail",
+            patience_s=_patience(headers.get(_PATIENCE)) if self._settings.is_managed else None,
         )
         if kind != "RequestResponse":
             connection.respond(202 if kind == "Event" else 204, [(REQUEST_ID, request_id)])
@@ -164,12 +180,18 @@ class FrontDoor:
         caller = command.invocation.caller
         if caller is None:
             return
-        if "shutting down" in command.message:
-            _refuse(caller, 503, "ServiceException", command.message)
+        if command.reason == TurnAway.FULL:
+            document = b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
+            caller.respond(429, [*JSON, (ERROR_TYPE, "TooManyRequestsException")], document)
+        elif command.reason == TurnAway.BUSY:
+            _refuse(caller, 409, "ResourceConflictException", command.reason)
         else:
-            reason = '"Reason":"ConcurrentInvocationLimitExceeded",'
-            body = f'{{{reason}"Type":"User","message":"Rate Exceeded."}}'.encode()
-            caller.respond(429, [("Content-Type", "application/json"), (ERROR_TYPE, "TooManyRequestsException")], body)
+            _refuse(caller, 503, "ServiceException", command.reason)
+
+    def _is_idle(self, _: ReportIdle) -> None:
+        waiters, self._idle_waiters = self._idle_waiters, []
+        for connection in waiters:
+            connection.respond(200, JSON, b"{}")
 
     def _report_init(self, report: ReportInit) -> None:
         self._log_init(report)
@@ -180,7 +202,7 @@ class FrontDoor:
         body = f'{{"status":"{report.status}","durationMs":{report.duration_ms:.2f},"errorType":"{report.error_type}"}}'
         waiters, self._init_waiters = self._init_waiters, []
         for connection in waiters:
-            connection.respond(200, [("Content-Type", "application/json")], body.encode())
+            connection.respond(200, JSON, body.encode())
 
 
 def _refuse(connection: "Connection", status: int, code: str, message: str, *headers: "tuple[str, str]") -> None:
@@ -223,11 +245,20 @@ def _client_context(text: str) -> str:
         if len(text) % 4 or not BASE64.issuperset(text.rstrip("=")):
             raise ValueError
         raw = binascii.a2b_base64(text.encode("latin-1"))
-        decoded = raw.decode()
+        raw.decode()
     except (binascii.Error, UnicodeError, TypeError, ValueError):
         message = "Client context must be valid Base64-encoded JSON."
         raise BadRequest(400, "InvalidRequestContentException", message) from None
-    return "".join(character if ord(character) >= 32 else " " for character in decoded)
+    # Byte for byte as it came, but on one line: headers are written in latin-1, which keeps every byte.
+    return "".join(character if character >= " " else " " for character in raw.decode("latin-1"))
+
+
+def _patience(text: "str | None") -> "float | None":
+    """Seconds, as the manager wrote them."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
 
 
 def _is_request_id(text: str) -> bool:

@@ -58,6 +58,7 @@ from .commands import (
     ReportEnd,
     ReportExtension,
     ReportFault,
+    ReportIdle,
     ReportInit,
     ReportRuntimeDone,
     ReportStart,
@@ -100,6 +101,7 @@ ABSENT, STARTED, READY, RUNNING, RESPONDED, FAILED = "absent", "started", "ready
 BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "reset", "shutdown"
 
 INIT_TIMER, INVOKE_TIMER, EXIT_TIMER, GRACE_TIMER = "init", "invoke", "exit", "grace"
+PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
 EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
 RUNTIME_SHARE = 0.3  # of a shutdown's budget is the runtime's
@@ -206,10 +208,15 @@ class Machine:
 
     def _advance(self, at: float) -> None:
         """Take up the next invocation, if one waits and the environment is free."""
-        if self.phase != IDLE or not self._waiting:
+        if self.phase != IDLE:
+            return
+        if not self._waiting:
+            self._out.append(ReportIdle())
             return
         self._current = invocation = self._waiting.popleft()
         self._waiting_bytes -= len(invocation.body)
+        if invocation.patience_s is not None:
+            self._out.append(CancelTimer(PATIENCE + invocation.request_id))
         self.phase = INVOKE
         self._began_at = at
         self._is_delivered = self._is_answered = self._is_reported = False
@@ -239,6 +246,8 @@ class Machine:
             self._time_out(at)
         elif event.name == EXIT_TIMER and self.runtime != ABSENT:
             self._out.append(KillRuntime())
+        elif event.name.startswith(PATIENCE):
+            self._lose_patience(event.name[len(PATIENCE) :])
         elif event.name == GRACE_TIMER and self.phase in (RESET, SHUTDOWN):
             self._out += [KillExtension(extension.name) for extension in self.roster.living()]
 
@@ -261,11 +270,11 @@ class Machine:
         if self.phase == SHUTDOWN:
             return
         if self._current is not None and not self._is_answered:
-            self._out.append(TurnAway(self._current, "the execution environment is shutting down"))
+            self._out.append(TurnAway(self._current, TurnAway.SHUTDOWN))
         elif self._current is not None and not self._is_reported:
             self._report_end("success", "", at)
         for invocation in self._waiting:
-            self._out.append(TurnAway(invocation, "the execution environment is shutting down"))
+            self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
         self._waiting.clear()
         if self.phase == RESET:
             self.phase = SHUTDOWN  # it goes on as it has begun
@@ -323,14 +332,22 @@ class Machine:
     def _invoke_received(self, event: InvokeReceived, at: float) -> None:
         invocation = event.invocation
         if self.phase == SHUTDOWN:
-            self._out.append(TurnAway(invocation, "the execution environment is shutting down"))
+            self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
             return
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(invocation.body) > MAX_WAITING_BYTES:
-            self._out.append(TurnAway(invocation, f"{len(self._waiting)} invocations are waiting already"))
+            self._out.append(TurnAway(invocation, TurnAway.FULL))
             return
         self._waiting.append(invocation)
         self._waiting_bytes += len(invocation.body)
         self._advance(at)
+        if invocation.patience_s is not None and invocation in self._waiting:
+            self._out.append(SetTimer(PATIENCE + invocation.request_id, at + invocation.patience_s))
+
+    def _lose_patience(self, request_id: str) -> None:
+        for invocation in [waiting for waiting in self._waiting if waiting.request_id == request_id]:
+            self._waiting.remove(invocation)
+            self._waiting_bytes -= len(invocation.body)
+            self._out.append(TurnAway(invocation, TurnAway.BUSY))
 
     def _fail(self, body: bytes, status: str, error_type: str, at: float) -> None:
         """Answer the current invocation with an error of the function, and report its end."""

@@ -1,15 +1,14 @@
 """The shell around the machine: one thread, one selector, sockets, pipes, signals and timers.
 
 It feeds events in and carries commands out. What a command means on the wire is the doors' business: they register a
-performer for each command type that is theirs. `_socket` is used directly because `socket` costs 10 ms to import.
+performer for each command type that is theirs.
 """
 
-import _socket
 import collections
-import errno
 import os
 import select
 import signal
+import sys
 import time
 
 from .commands import (
@@ -21,6 +20,7 @@ from .commands import (
     ReportEnd,
     ReportExtension,
     ReportFault,
+    ReportIdle,
     ReportInit,
     ReportRuntimeDone,
     ReportStart,
@@ -28,16 +28,18 @@ from .commands import (
     SpawnRuntime,
     TerminateRuntime,
 )
-from .connection import Connection
 from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
+from .listener import Listener
 from .output import LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
 from .process import Started
 from .supervisor import RUNTIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any, Callable, Protocol
 
+    from .connection import Connection
     from .http1 import Request
     from .lifecycle import Machine
     from .records import Record
@@ -53,8 +55,6 @@ if TYPE_CHECKING:
             """Answer now, or keep the connection and answer later."""
 
 
-MAX_CONNECTIONS = 4_096  # for each listener; further callers wait in the kernel's queue
-BACKLOG = 1_024
 # A request that stops coming half-way is cut after this long, so that slow senders can't use up the connections.
 MAX_SILENCE_S = 60.0
 SWEEP_TIMER = "sweep"
@@ -76,7 +76,7 @@ class Loop:
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: dict[str, float] = {}
         self._pipes: list[LineReader] = []
-        self._connections: set[Connection] = set()
+        self._listeners: list[Listener] = []
         self._events: collections.deque[Record] = collections.deque()
         self._is_telling = False
         self._is_over = False
@@ -94,6 +94,7 @@ class Loop:
             ReportFault: self._report_fault,
             ReportExtension: lambda report: self.log.write(extension_line(report).encode()),
             ReportRuntimeDone: lambda _: None,
+            ReportIdle: lambda _: None,
             ReportEnd: self._report_end,
             Exit: self._exit,
         }
@@ -102,17 +103,25 @@ class Loop:
 
     def run(self) -> None:
         """Serve until the machine says Exit."""
-        self._watch_signals()
         self._timers[SWEEP_TIMER] = time.monotonic() + MAX_SILENCE_S
         while not self._is_over:
             for fd, mask in self._epoll.poll(self._until_next_timer()):
                 watcher = self._watched.get(fd)
                 if watcher is not None:
-                    watcher(mask)
-            self._fire_timers()
+                    self._guarded(lambda watcher=watcher, mask=mask: watcher(mask))  # type: ignore[misc]
+            self._guarded(self._fire_timers)
             self._watch_log()
         self._drain()
         self.log.flush()
+
+    def _guarded(self, action: "Callable[[], None]") -> None:
+        """One thing that goes wrong must not end PID 1, and with it the container."""
+        try:
+            action()
+        except Exception:
+            import traceback
+
+            sys.stderr.write(f"rie: {traceback.format_exc()}")
 
     def tell(self, event: "Record") -> None:
         """Feed the machine, and do what it says; events that come up meanwhile are fed after."""
@@ -148,8 +157,9 @@ class Loop:
         for name in [name for name, at in self._timers.items() if at <= now]:
             if name == SWEEP_TIMER:
                 self._timers[name] = now + MAX_SILENCE_S / 4
-                for connection in [c for c in self._connections if c.is_stalled(now - MAX_SILENCE_S)]:
-                    connection.close()
+                for listener in self._listeners:
+                    listener.close_stalled(now - MAX_SILENCE_S)
+                self._reap()
             else:
                 del self._timers[name]
                 self.tell(TimerFired(name))
@@ -165,7 +175,8 @@ class Loop:
 
     # -- signals and the runtime's process ------------------------------------------------------------------------
 
-    def _watch_signals(self) -> None:
+    def watch_signals(self) -> None:
+        """Before the first process is started, so that no end of one is missed."""
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
@@ -176,6 +187,11 @@ class Loop:
 
     def _signalled(self, fd: int) -> None:
         numbers = os.read(fd, 4096)
+        self._reap()
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self.tell(ShutdownRequested())
+
+    def _reap(self) -> None:
         exits = self.supervisor.reap()
         if exits:
             self._drain()
@@ -183,8 +199,6 @@ class Loop:
             name = exited.name if isinstance(exited, ExtensionExited) else RUNTIME
             self._close_pipes(name)
             self.tell(exited)
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self.tell(ShutdownRequested())
 
     def _spawn(self, command: SpawnRuntime) -> None:
         self._take_up(RUNTIME, self.supervisor.spawn_runtime())
@@ -259,35 +273,11 @@ class Loop:
 
     # -- listeners and connections --------------------------------------------------------------------------------
 
-    def listen(self, sock: "_socket.socket", door: "Door") -> None:
-        """Accept connections on a bound socket and have `door` answer them."""
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-        self.watch(sock.fileno(), READ, lambda _: self._accept(sock, door))
+    def listen(self, sock: "_socket.socket", door: "Door", limit: int) -> None:
+        """Accept up to `limit` connections at a time on a bound socket and have `door` answer them."""
+        self._listeners.append(Listener(self, sock, door, limit))
 
-    def _accept(self, sock: "_socket.socket", door: "Door") -> None:
-        while len(self._connections) < MAX_CONNECTIONS:
-            try:
-                fd, _ = sock._accept()  # type: ignore[attr-defined]
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    break
-                return
-            self._connections.add(Connection(fd, sock.family, self, door))
-        else:
-            fd = -1
-        # Out of descriptors or past the bound: leave the rest in the kernel's queue until a connection closes.
-        self.forget(sock.fileno())
-        self._full = (sock, door)
-
-    _full: "tuple[Any, Door] | None" = None
-
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: "Connection") -> None:
         """A connection is gone; if it was a poll, the machine must know."""
-        self._connections.discard(connection)
-        if self._full is not None:
-            sock, door = self._full
-            self._full = None
-            self.watch(sock.fileno(), READ, lambda _: self._accept(sock, door))
         if connection.is_poll:
             self.tell(PollLost(connection))

@@ -26,8 +26,8 @@ def read(path: str) -> bytes:
 def peak_kb(pid: int) -> int:
     """The most that a living process has had resident; 0 if it is gone."""
     text = read(f"/proc/{pid}/status")
-    at = text.find(b"VmHWM:")
-    return int(text[at + 6 : text.index(b"kB", at)]) if at >= 0 else 0
+    at = text.find(b"\nVmHWM:")  # a line of its own: the name of a process can be anything, but has no newline
+    return int(text[at + 7 : text.index(b"kB", at)]) if at >= 0 else 0
 
 
 def descendants(pid: int) -> "list[int]":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_LINE = 262_144  # a longer line is cut into several, as the service does
 MAX_BACKLOG = 4_194_304  # bytes that wait for a slow reader before lines are dropped
 PIPE_READ = 65_536
+MAX_ROUNDS = 16  # of reading one pipe before others have their turn
 
 
 class Dropped(Record):
@@ -105,7 +106,7 @@ class LineReader:
 
     def read(self) -> bool:
         """Pass on what is there; False at the end of the pipe."""
-        while True:
+        for _ in range(MAX_ROUNDS):
             try:
                 data = os.read(self.fd, PIPE_READ)
             except BlockingIOError:
@@ -117,7 +118,8 @@ class LineReader:
                 return False
             self._take(data)
             if len(data) < PIPE_READ:
-                return True
+                break
+        return True
 
     def _take(self, data: bytes) -> None:
         end = data.rfind(b"\n") + 1

@@ -20,6 +20,7 @@ class Program(Record):
     variables: "dict[str, str]"
     working_directory: str
     user: "tuple[int, int] | None"
+    must_change_user: bool = False
 
 
 class Started(Record):
@@ -38,10 +39,16 @@ class NotStarted(Record):
 
 def start(program: Program) -> "Started | NotStarted":
     """Start a program; returns once it has been executed, or could not be."""
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
-    fault_read, fault_write = os.pipe()
-    pid = os.fork()
+    fds: list[int] = []
+    try:
+        for _ in range(3):
+            fds += os.pipe()
+        pid = os.fork()
+    except OSError as error:  # out of processes or descriptors, as while a fork bomb is still dying
+        for fd in fds:
+            os.close(fd)
+        return NotStarted("Sandbox.Failure", f"fork: {(error.strerror or str(error)).lower()}")
+    out_read, out_write, err_read, err_write, fault_read, fault_write = fds
     if pid == 0:
         _become(program, out_write, err_write, fault_write)
     for fd in (out_write, err_write, fault_write):
@@ -80,7 +87,9 @@ def _become(program: Program, out: int, err: int, fault: int) -> "NoReturn":
                 os.setgid(gid)
                 os.setuid(uid)
             except PermissionError:
-                pass  # a container without CAP_SETUID: it runs as the container's user
+                if program.must_change_user:
+                    raise
+                # A container without CAP_SETUID: it runs as the container's user.
         error_type, where = INVALID_WORKING_DIRECTORY, program.working_directory
         os.chdir(program.working_directory)
         error_type, where = INVALID_ENTRYPOINT, program.argv[0]

@@ -4,8 +4,9 @@ import os
 import time
 
 from .errors import SettingsError
+from .packing import unpack
 from .records import Record
-from .wire import ENV_LOG, ENV_SOCKET, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
+from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,14 +87,16 @@ class Settings(Record):
 def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     """Settings from the process's environment and its arguments (without argv[0]). Raises SettingsError."""
     command, handler = _command(arguments)
-    variables = _variables(environ, handler)
+    packed = environ.get(ENV_VARIABLES)
+    seen = environ if packed is None else unpack(packed)
+    variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
     return Settings(
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
         memory_mb=int(_number(variables, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1)),
-        timeout_s=_number({**environ}, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default="3"),
+        timeout_s=_number(seen, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default="3"),
         region=variables["AWS_REGION"],
-        account=environ.get("AWS_ACCOUNT_ID", "123456789012"),
+        account=seen.get("AWS_ACCOUNT_ID", "123456789012"),
         command=command,
         working_directory=environ.get("RIE_WORKING_DIRECTORY") or _working_directory(),
         variables=variables,
@@ -102,7 +105,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         socket_path=environ.get(ENV_SOCKET, ""),
         log_path=environ.get(ENV_LOG, ""),
         user=_user(environ.get("RIE_USER", "")),
-        grace_s=_number({**environ}, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
+        grace_s=_number(environ, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
     )
@@ -135,7 +138,7 @@ def _working_directory() -> str:
     return "/var/task" if here == "/" and os.path.isdir("/var/task") else here
 
 
-def _variables(environ: "Mapping[str, str]", handler: str) -> "dict[str, str]":
+def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> "dict[str, str]":
     """The runtime's environment: ours less what is private, and the service's variables where the image has none."""
     variables = {name: value for name, value in environ.items() if name not in PRIVATE_VARIABLES}
     for name in CREDENTIALS:
@@ -155,7 +158,7 @@ def _variables(environ: "Mapping[str, str]", handler: str) -> "dict[str, str]":
     stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
     variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
-    variables["AWS_LAMBDA_RUNTIME_API"] = environ.get("RIE_RUNTIME_API", RUNTIME_API)
+    variables["AWS_LAMBDA_RUNTIME_API"] = runtime_api
     return variables
 
 

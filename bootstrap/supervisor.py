@@ -48,7 +48,7 @@ class Supervisor:
         return LaunchFailed(name, result.message) if isinstance(result, NotStarted) else result
 
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
-        result = process.start(Program(argv, variables, place, self._settings.user))
+        result = process.start(Program(argv, variables, place, self._settings.user, self._settings.is_managed))
         if isinstance(result, Started):
             self._parties[result.pid] = name
         return result
@@ -127,7 +127,10 @@ class Supervisor:
 
     def _processes(self) -> "list[int]":
         if self._is_init:
-            return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+            try:
+                return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+            except OSError:
+                return []
         return [pid for party in self._parties for pid in memory.descendants(party)]
 
 

@@ -15,6 +15,8 @@ RUNTIME_PREFIX = "/2018-06-01/runtime/"
 EXTENSION_PREFIX = "/2020-01-01/extension/"
 PING_PATH = "/2018-06-01/ping"
 
+IDLE_PATH = "/_rie/idle"  # GET: answers {} once the environment waits for an invocation
+
 # Headers of an invocation, caller's side.
 REQUEST_ID = "X-Amzn-RequestId"
 TRACE_ID = "X-Amzn-Trace-Id"
@@ -27,6 +29,8 @@ EXECUTED_VERSION = "X-Amz-Executed-Version"
 ERROR_TYPE = "X-Amzn-ErrorType"
 # Manager to sandbox: the ARN exactly as the caller addressed the function (qualifier included).
 FUNCTION_ARN = "X-Rie-Function-Arn"
+# Manager to sandbox: how long the invocation may wait for its turn, in seconds; after that the answer is 409.
+PATIENCE = "X-Rie-Patience"
 # Sandbox to manager: what REPORT says, as "duration_ms;billed_ms;max_memory_mb;init_ms-or-empty;status".
 REPORT = "X-Rie-Report"
 
@@ -55,10 +59,12 @@ EXTENSIONS = "/opt/extensions"  # where external extensions stand in an image
 EXTENSIONS_OFF = "/opt/disable-extensions-jwigqn8j"  # if this is there, there are none, and no API
 BUNDLE = "/opt/rie"  # where the bootstrap and its interpreter stand in an image
 ENTRYPOINT = "/opt/rie/bootstrap"
+ENV_VARIABLES = "RIE_VARIABLES"  # what the function shall see, packed (bootstrap.packing)
 # What configures the bootstrap; none of it reaches the function, and no function's variable may set it.
 PRIVATE_VARIABLES = (
     ENV_SOCKET,
     ENV_LOG,
+    ENV_VARIABLES,
     "RIE_USER",
     "RIE_ADDRESS",
     "RIE_RUNTIME_API",

@@ -75,6 +75,8 @@ def run(step):
         time.sleep(rest[0])
     elif kind == "print":
         print(rest[0], flush=True)
+    elif kind == "environment":
+        print("environment", json.dumps(dict(os.environ)), flush=True)
     elif kind == "ignore-sigterm":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elif kind == "loop":

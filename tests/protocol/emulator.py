@@ -42,6 +42,7 @@ class Emulator:
     port: int
     runtime_port: int
     log_path: Path
+    socket_path: str = ""
     connections: list[http.client.HTTPConnection] = field(default_factory=list)
 
     def connect(self) -> http.client.HTTPConnection:
@@ -123,7 +124,7 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
                 stderr=subprocess.STDOUT,
                 cwd=tmp_path,
             )
-        emulator = Emulator(process, port, runtime_port, log_path)
+        emulator = Emulator(process, port, runtime_port, log_path, variables.get("RIE_SOCKET", ""))
         started.append(emulator)
         wait_until(lambda: _listens(emulator), 10, lambda: f"it does not listen:\n{emulator.log}")
         return emulator
@@ -140,5 +141,7 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
 def _listens(emulator: Emulator) -> bool:
     if emulator.process.poll() is not None:
         return True
+    if emulator.socket_path:
+        return os.path.exists(emulator.socket_path)
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", emulator.port)) == 0

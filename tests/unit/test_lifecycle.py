@@ -24,6 +24,7 @@ from bootstrap.commands import (
     ReportEnd,
     ReportExtension,
     ReportFault,
+    ReportIdle,
     ReportInit,
     ReportRuntimeDone,
     ReportStart,
@@ -91,7 +92,7 @@ def of(kind: type, commands: list[Any]) -> Any:
 
 def kinds(commands: list[Any]) -> list[str]:
     """What is done, less what only tidies up or tells those who listen in."""
-    quiet = (CancelTimer, ReportRuntimeDone)
+    quiet = (CancelTimer, ReportRuntimeDone, ReportIdle)
     return [type(command).__name__ for command in commands if type(command) not in quiet]
 
 
@@ -104,7 +105,7 @@ def test_the_first_poll_ends_init_and_is_measured() -> None:
     story = Story()
     story.tell(Booted())
     commands = story.tell(NextPolled("p"), after=0.25)
-    assert commands == [CancelTimer("init"), ReportInit("init", "success", pytest.approx(250.0))]
+    assert commands == [CancelTimer("init"), ReportInit("init", "success", pytest.approx(250.0)), ReportIdle()]
 
 
 def test_an_invocation_is_delivered_answered_and_closed_by_the_next_poll() -> None:
@@ -118,7 +119,7 @@ def test_an_invocation_is_delivered_answered_and_closed_by_the_next_poll() -> No
     assert kinds(commands) == ["ReportEnd", "Answer", "Accept"]
     assert of(ReportEnd, commands) == ReportEnd(ONE, "success", pytest.approx(4.0), pytest.approx(200.0))
     assert of(Answer, commands) == Answer(ONE, b"yes")
-    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke")]
+    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke"), ReportIdle()]
 
 
 def test_init_is_reported_with_the_first_invocation_only() -> None:
@@ -160,7 +161,7 @@ def test_a_response_past_the_limit_is_a_function_error_and_413() -> None:
         b'"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes)."}'
     )
     assert of(Refuse, commands).status == 413
-    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke")]
+    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke"), ReportIdle()]
 
 
 def test_the_timeout_answers_kills_and_the_next_invocation_starts_anew() -> None:
@@ -320,6 +321,19 @@ def test_the_line_of_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     of(TurnAway, story.tell(InvokeReceived(TWO)))
 
 
+def test_an_invocation_that_may_not_wait_is_turned_away_and_one_that_waited_enough_runs() -> None:
+    impatient = Invocation("id-3", b"3", caller="c", patience_s=0.05)
+    story = Story().running()
+    assert story.tell(InvokeReceived(impatient)) == [SetTimer("patience id-3", pytest.approx(story.at + 0.05))]
+    assert story.tell(TimerFired("patience id-3")) == [TurnAway(impatient, TurnAway.BUSY)]
+    story.tell(InvokeReceived(impatient))
+    story.tell(ResponsePosted("post", "id-1", b""))
+    commands = story.tell(NextPolled("poll-1"))
+    assert CancelTimer("patience id-3") in commands
+    of(Deliver, commands)
+    assert story.tell(TimerFired("patience id-3")) == []
+
+
 def test_an_asynchronous_invocation_has_no_caller_to_answer_but_runs() -> None:
     story = Story().warm()
     nobody = Invocation("id-9", b"{}")
@@ -464,7 +478,7 @@ def test_an_extension_that_wants_no_invocations_does_not_hold_them_up() -> None:
     story = Extended(("SHUTDOWN",)).warm()
     assert kinds(story.tell(InvokeReceived(ONE))) == ["ReportStart", "SetTimer", "Deliver"]
     assert kinds(story.tell(ResponsePosted("post", "id-1", b""))) == ["ReportEnd", "Answer", "Accept"]
-    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke")]
+    assert story.tell(NextPolled("poll-1")) == [CancelTimer("invoke"), ReportIdle()]
 
 
 @pytest.mark.parametrize("late", [False, True])
