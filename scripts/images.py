@@ -1,19 +1,24 @@
-"""Builds the images: `python scripts/images.py [base|python|provided|rie …]`; does nothing for what is up to date.
+"""Builds the images: `python scripts/images.py [IMAGE…]`, see IMAGES; does nothing for what is up to date.
 
 An image carries, as the label `rie.inputs`, the hash of all that it was made from; equal hash, nothing to do.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import os
 import platform
 import shutil
+import ssl
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
+import urllib.request
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +31,27 @@ BUILD = ROOT / "build"
 LABEL = "rie.inputs"
 PYTHON = "3.11"  # Debian bookworm's, and so that of rie/base:python
 SHELL = ("base-files", "bash", "ca-certificates", "coreutils", "dash", "findutils", "grep", "gzip", "sed", "tar")
-BASES = {"python": (*SHELL, "libstdc++6", "python3", "tzdata"), "provided": (*SHELL, "curl", "mawk")}
+BASES = {
+    "python": (*SHELL, "libstdc++6", "python3", "tzdata"),
+    "provided": (*SHELL, "curl", "mawk"),
+    "nodejs": (*SHELL, "libstdc++6", "tzdata"),
+    # What compiles; no image is delivered on it.
+    "toolchain": (
+        *(*SHELL, "busybox-static", "cmake", "diffutils", "g++", "make", "mawk", "musl-tools", "python3"),
+        *("tzdata", "xz-utils"),
+    ),
+}
+# Each image that can be asked for, and what has to stand before it.
+IMAGES = {
+    "base": tuple(BASES),
+    "python": ("python",),
+    "provided": ("provided",),
+    "nodejs": ("nodejs", "toolchain"),
+    "toolchain": ("toolchain",),
+    "rie": ("python",),
+}
+NPM_REGISTRY = "https://registry.npmjs.org"
+NODE_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}  # as the packages with Node in them are called
 # Wheels that run on bookworm's C library (2.36).
 WHEEL_PLATFORMS = ("manylinux_2_36", "manylinux_2_34", "manylinux_2_28", "manylinux2014", "manylinux_2_17")
 
@@ -37,13 +62,13 @@ class Recipe:
 
     name: str
     dockerfile: Path
-    base: str
+    bases: tuple[str, ...]
     arguments: dict[str, Path]
     sources: tuple[Path, ...]
 
     def inputs(self) -> str:
         """The hash of all that the image is made from. Directories under build/ have a name that says their content."""
-        parts = [_image_inputs(self.base), _digest((self.dockerfile, *self.sources))]
+        parts = [*map(_image_inputs, self.bases), _digest((self.dockerfile, *self.sources))]
         parts += [f"{name}={path.name}" for name, path in sorted(self.arguments.items())]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -53,20 +78,22 @@ def main() -> None:
     started = time.monotonic()
     wanted = sys.argv[1:] or ["python", "provided"]
     for name in wanted:
-        if name not in ("base", "python", "provided", "rie"):
-            sys.exit(f"cannot build {name}: the images are base, python, provided, rie")
+        if name not in IMAGES:
+            sys.exit(f"cannot build {name}: the images are {', '.join(IMAGES)}")
     try:
         names = build(wanted)
     except subprocess.CalledProcessError as error:
         sys.exit(f"cannot build the images: {' '.join(map(str, error.cmd[:3]))} … ended with {error.returncode}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot build the images: {error}")
     print(f"{' '.join(names)}: up to date ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 def build(wanted: Iterable[str]) -> list[str]:
     """Bring the images in `wanted` (and what they stand on) up to date; returns their names."""
     wanted = list(wanted)
-    bases = [base for base in BASES if "base" in wanted or base in wanted or (base == "python" and "rie" in wanted)]
-    recipes = {"python": _python, "provided": _provided, "rie": _rie}
+    bases = [base for base in BASES if any(base in IMAGES[name] for name in wanted)]
+    recipes = {"python": _python, "provided": _provided, "nodejs": _nodejs, "rie": _rie}
     with ThreadPoolExecutor() as threads:
         jobs = [threads.submit(_build_base, base) for base in bases]
         tree = bundle.ensure(BUILD / "bundle")
@@ -91,12 +118,19 @@ def _python(tree: Path) -> Recipe:
     packages = _packages("runtime", [line for line in lines if line and not line.startswith("#")])
     files = (folder / "bootstrap", folder / "bootstrap.py", folder / "pip")
     arguments = {"BUNDLE": tree, "RUNTIME": packages}
-    return Recipe(f"rie/python:{PYTHON}", folder / "Dockerfile", "rie/base:python", arguments, files)
+    return Recipe(f"rie/python:{PYTHON}", folder / "Dockerfile", ("rie/base:python",), arguments, files)
 
 
 def _provided(tree: Path) -> Recipe:
     dockerfile = ROOT / "images" / "provided" / "Dockerfile"
-    return Recipe("rie/provided:latest", dockerfile, "rie/base:provided", {"BUNDLE": tree}, ())
+    return Recipe("rie/provided:latest", dockerfile, ("rie/base:provided",), {"BUNDLE": tree}, ())
+
+
+def _nodejs(tree: Path) -> Recipe:
+    folder = ROOT / "images" / "nodejs"
+    arguments = {"BUNDLE": tree, "PACKAGES": _node_modules(folder)}
+    files = (folder / "bootstrap",)
+    return Recipe("rie/nodejs:22", folder / "Dockerfile", ("rie/base:nodejs", "rie/base:toolchain"), arguments, files)
 
 
 def _rie(tree: Path) -> Recipe:
@@ -104,7 +138,7 @@ def _rie(tree: Path) -> Recipe:
     sources = (path for top in ("rie", "bootstrap", "images/rie") for path in sorted((ROOT / top).rglob("*")))
     kept = tuple(path for path in sources if path.is_file() and "__pycache__" not in path.parts)
     arguments = {"BUNDLE": tree, "SITE": _packages("site", requirements)}
-    return Recipe("rie:latest", ROOT / "Dockerfile", "rie/base:python", arguments, kept)
+    return Recipe("rie:latest", ROOT / "Dockerfile", ("rie/base:python",), arguments, kept)
 
 
 def _build_base(name: str) -> None:
@@ -114,7 +148,7 @@ def _build_base(name: str) -> None:
     inputs = hashlib.sha256(f"{_digest((script,))} {BASES[name]} {platform.machine()}".encode()).hexdigest()
     if _image_inputs(image) == inputs:
         return
-    _say(f"{image}: unpacking Debian's packages (about 10 s)")
+    _say(f"{image}: unpacking Debian's packages (10 to 20 s)")
     root = [] if os.geteuid() == 0 else ["sudo"]
     with subprocess.Popen([*root, str(script), *BASES[name]], stdout=subprocess.PIPE) as packing:
         changes = ["--change", f"LABEL {LABEL}={inputs}", "--change", 'CMD ["/bin/sh"]']
@@ -177,6 +211,63 @@ def _packages(name: str, requirements: list[str]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _node_modules(folder: Path) -> Path:
+    """The directory build/npm/nodejs-HASH with `node_modules` as package-lock.json in `folder` says; no script has run.
+
+    npm of this host fetches them, with what its user has set (registry, certificates); where there is none, the npm and
+    the Node that the lock names do.
+    """
+    files = (folder / "package.json", folder / "package-lock.json")
+    target = BUILD / "npm" / f"nodejs-{_digest(files)[:12]}-{platform.machine()}"
+    if target.is_dir():
+        return target
+    _say("nodejs: fetching Node, npm and the runtime client from npm's registry (70 MB)")
+    scratch = target.with_name(f".{target.name}-{os.getpid()}")
+    scratch.mkdir(parents=True)
+    try:
+        for file in files:
+            shutil.copy(file, scratch)
+        quiet = ["--loglevel", "error", "--no-audit", "--no-fund", "--no-update-notifier"]
+        command = [*_npm(files[1], scratch / ".tools"), "ci", "--ignore-scripts", *quiet]
+        subprocess.run(command, cwd=scratch, stdout=subprocess.DEVNULL, check=True)
+        shutil.rmtree(scratch / ".tools", ignore_errors=True)
+        for old in target.parent.glob("nodejs-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _npm(lock: Path, tools: Path) -> list[str]:
+    """The command `npm`: this host's, or the one in the lock, fetched into `tools` with the Node to run it."""
+    if found := shutil.which("npm"):
+        return [found]
+    node = f"node-linux-{NODE_MACHINES[platform.machine()]}"
+    packages = json.loads(lock.read_text())["packages"]
+    for name in (node, "npm"):
+        package = packages[f"node_modules/{name}"]
+        _fetch(name, package["version"], package["integrity"], tools)
+    return [str(tools / node / "bin" / "node"), str(tools / "npm" / "bin" / "npm-cli.js")]
+
+
+def _fetch(name: str, version: str, integrity: str, to: Path) -> None:
+    """Unpack a package of npm's registry as `to`/NAME. Raises OSError, and ValueError when its hash is another."""
+    settings = {name.lower(): value for name, value in os.environ.items()}  # npm takes both spellings
+    registry = settings.get("npm_config_registry", NPM_REGISTRY).rstrip("/")
+    certificates = ssl.create_default_context()
+    if extra := os.environ.get("NODE_EXTRA_CA_CERTS"):
+        certificates.load_verify_locations(extra)
+    url = f"{registry}/{name}/-/{name}-{version}.tgz"
+    with urllib.request.urlopen(url, timeout=60, context=certificates) as response:
+        content = response.read()
+    if f"sha512-{base64.b64encode(hashlib.sha512(content).digest()).decode()}" != integrity:
+        raise ValueError(f"{url} is not what package-lock.json names: its hash differs")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(to / f"{name}.tmp", filter="data")
+    (to / f"{name}.tmp" / "package").rename(to / name)
 
 
 def _image_inputs(image: str) -> str:
