@@ -20,7 +20,7 @@ from .switch import Switch
 VERSION = "0.1.0"
 # Together well below the 1,024 descriptors that a container may be given.
 RUNTIME_CONNECTIONS = 128
-CALLER_CONNECTIONS = 768
+CALLER_CONNECTIONS = 640
 
 
 def main() -> None:

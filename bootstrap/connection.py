@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .listener import Listener
     from .loop import Door, Loop
 
-READ_SIZE = 262_144
+READ_SIZE = 65_536  # larger ones are mapped and unmapped for each read
 # What a client may send ahead while its request is being worked on, before we stop reading from it.
 MAX_AHEAD = 1_048_576
 READ = select.EPOLLIN

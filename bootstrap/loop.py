@@ -30,7 +30,7 @@ from .commands import (
 )
 from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
 from .listener import Listener
-from .output import LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
+from .output import PAUSE_S, LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
 from .process import Started
 from .supervisor import RUNTIME
 
@@ -76,6 +76,7 @@ class Loop:
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: dict[str, float] = {}
         self._pipes: list[LineReader] = []
+        self._pipes_ready = select.poll()
         self._listeners: list[Listener] = []
         self._events: collections.deque[Record] = collections.deque()
         self._is_telling = False
@@ -105,7 +106,10 @@ class Loop:
         """Serve until the machine says Exit."""
         self._timers[SWEEP_TIMER] = time.monotonic() + MAX_SILENCE_S
         while not self._is_over:
-            for fd, mask in self._epoll.poll(self._until_next_timer()):
+            ready = self._epoll.poll(self._until_next_event())
+            if self.log.has_backlog and not self.log.is_blocked and (not ready or self.log.is_due(time.monotonic())):
+                self.log.flush()
+            for fd, mask in ready:
                 watcher = self._watched.get(fd)
                 if watcher is not None:
                     self._guarded(lambda watcher=watcher, mask=mask: watcher(mask))  # type: ignore[misc]
@@ -149,8 +153,9 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def _until_next_timer(self) -> float:
-        return max(0.0, min(self._timers.values()) - time.monotonic())
+    def _until_next_event(self) -> float:
+        timeout = max(0.0, min(self._timers.values()) - time.monotonic())
+        return min(timeout, PAUSE_S) if self.log.has_backlog and not self.log.is_blocked else timeout
 
     def _fire_timers(self) -> None:
         now = time.monotonic()
@@ -213,6 +218,7 @@ class Loop:
         for fd in result.pipes:
             reader = LineReader(fd, self.log, name)
             self._pipes.append(reader)
+            self._pipes_ready.register(fd, select.POLLIN)
             self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
 
     def _read_pipe(self, reader: LineReader) -> None:
@@ -220,8 +226,10 @@ class Loop:
             self._close_pipe(reader)
 
     def _drain(self) -> None:
-        for reader in list(self._pipes):
-            self._read_pipe(reader)
+        """Take what the parties have printed until now."""
+        for fd, _ in self._pipes_ready.poll(0):
+            for reader in [reader for reader in self._pipes if reader.fd == fd]:
+                self._read_pipe(reader)
 
     def _close_pipes(self, name: str) -> None:
         for reader in [reader for reader in self._pipes if reader.name == name]:
@@ -230,6 +238,7 @@ class Loop:
 
     def _close_pipe(self, reader: LineReader) -> None:
         self._pipes.remove(reader)
+        self._pipes_ready.unregister(reader.fd)
         self.forget(reader.fd)
         os.close(reader.fd)
 
@@ -251,8 +260,8 @@ class Loop:
         self.log.write(f"{prefix}{fault.text}\n".encode())
 
     def _report_end(self, report: ReportEnd) -> None:
-        for reader in list(self._pipes):
-            self._read_pipe(reader)
+        self._drain()
+        for reader in self._pipes:
             reader.flush()
         self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
         self.last_report = report
@@ -260,9 +269,9 @@ class Loop:
 
     def _watch_log(self) -> None:
         """Have the backlog written as its reader takes it."""
-        if self.log.has_backlog == self._log_is_watched:
+        if self.log.is_blocked == self._log_is_watched:
             return
-        self._log_is_watched = self.log.has_backlog
+        self._log_is_watched = self.log.is_blocked
         if not self._log_is_watched:
             self.forget(self.log.fd)
             return

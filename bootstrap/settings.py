@@ -86,9 +86,9 @@ class Settings(Record):
 
 def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     """Settings from the process's environment and its arguments (without argv[0]). Raises SettingsError."""
-    command, handler = _command(arguments)
     packed = environ.get(ENV_VARIABLES)
     seen = environ if packed is None else unpack(packed)
+    command, handler = _command(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
     variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
     return Settings(
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
@@ -111,7 +111,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     )
 
 
-def _command(arguments: "list[str]") -> "tuple[tuple[str, ...], str]":
+def _command(arguments: "list[str]", path: str) -> "tuple[tuple[str, ...], str]":
     """The runtime's command and the handler that the arguments name.
 
     One argument that is no program is the handler for the image's bootstrap file, as with the service's base images;
@@ -121,15 +121,14 @@ def _command(arguments: "list[str]") -> "tuple[tuple[str, ...], str]":
         return (), ""
     if len(arguments) == 1:
         name = arguments[0]
-        if "/" not in name and not _on_path(name) and any(os.path.exists(path) for path in BOOTSTRAPS):
+        if "/" not in name and not _is_program(name, path) and any(os.path.exists(place) for place in BOOTSTRAPS):
             return (), name
         return tuple(arguments), ""
     return tuple(arguments), arguments[-1]
 
 
-def _on_path(name: str) -> bool:
-    directories = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")
-    return any(os.access(f"{directory}/{name}", os.X_OK) for directory in directories if directory)
+def _is_program(name: str, path: str) -> bool:
+    return any(os.access(f"{directory}/{name}", os.X_OK) for directory in path.split(":") if directory)
 
 
 def _working_directory() -> str:

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .records import Record
 
+MAX_MEASURED = 64  # processes; a fork bomb has more, and the kernel's limits are what counts then
 RUNTIME = ""  # the runtime's name among the parties; extensions have names
 
 
@@ -25,6 +26,7 @@ class Supervisor:
         self._peak_kb = 0  # of processes that have ended
         self._oom_kills = memory.oom_kills()
         self._limit_kb = memory.limit_kb()
+        self._gauge = memory.Gauge()
         self._is_init = os.getpid() == 1
 
     @property
@@ -60,7 +62,7 @@ class Supervisor:
     def kill(self, name: str = RUNTIME) -> None:
         """SIGKILL to a party and all that can be seen to descend from it; what got away ends with the last party."""
         pid = self._pid_of(name)
-        descendants = memory.descendants(pid) if pid else []
+        descendants = self._gauge.descendants(pid) if pid else []
         self._signal(name, signal.SIGKILL)
         for descendant in descendants[1:]:
             _kill(descendant)
@@ -120,18 +122,15 @@ class Supervisor:
 
     def peak_mb(self) -> int:
         """The most memory the function's processes have held, in MB, since the environment began (peak RSS)."""
-        living_kb = sum(memory.peak_kb(pid) for pid in self._processes())
-        self._peak_kb = max(self._peak_kb, living_kb)
+        self._peak_kb = max(self._peak_kb, self._gauge.peak_kb(self._processes()))
         # Resident pages of files that others share count here but not against the limit, which is never passed.
         return -(-min(self._peak_kb, self._limit_kb) // 1024)
 
     def _processes(self) -> "list[int]":
+        """Those of all parties; as PID 1 we are the parent of those whose own has ended, too."""
         if self._is_init:
-            try:
-                return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
-            except OSError:
-                return []
-        return [pid for party in self._parties for pid in memory.descendants(party)]
+            return self._gauge.descendants(1)[1 : MAX_MEASURED + 1]
+        return [pid for party in self._parties for pid in self._gauge.descendants(party)][:MAX_MEASURED]
 
 
 def _kill(pid: int) -> None:

@@ -43,7 +43,7 @@ from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
 
-CONTROL_THREADS = 8
+CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
 

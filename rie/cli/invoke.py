@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rie.cli.client import ENDPOINT_HELP, CannotReach, endpoint_or_default
+from rie.cli.terminal import printable
 
 EXAMPLE = 'Example: rie invoke hello \'{"name": "Ada"}\' --log'
 EXIT_FUNCTION_ERROR = 3
@@ -37,8 +38,11 @@ def invoke(
     except (ClientError, BotoCoreError) as error:
         raise CannotReach(f"cannot invoke {function} at {address}: {error}") from None
     if log:
-        sys.stderr.write(base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace"))
+        tail = base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace")
+        sys.stderr.write(printable(tail) if sys.stderr.isatty() else tail)
         sys.stderr.flush()
+    if sys.stdout.isatty():
+        body = printable(body.decode("utf-8", "replace")).encode()
     sys.stdout.buffer.write(body + b"\n")
     sys.stdout.flush()
     if "FunctionError" in answer:

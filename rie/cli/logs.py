@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from rie.cli.client import ENDPOINT_HELP, CannotReach, endpoint_or_default, get, stream
+from rie.cli.terminal import printable
 
 EXAMPLE = "Example: rie logs hello --follow --since 10m"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -51,7 +52,7 @@ def _log_group(address: str, function: str) -> str:
 def _rendered(at_ms: int, text: str) -> str:
     """The time and the line; in a terminal what the platform says is dim, and errors are red."""
     at = time.strftime("%H:%M:%S", time.localtime(at_ms / 1e3)) + f".{at_ms % 1000:03d}"
-    text = text.replace("\r", "\n")  # Python's runtime client joins the lines of a traceback with it
+    text = printable(text.replace("\r", "\n"))  # Python's runtime client joins the lines of a traceback with it
     if not sys.stdout.isatty():
         return f"{at} {text}"
     if text.startswith(PLATFORM):

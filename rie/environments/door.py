@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import httptools
 
+from bootstrap.wire import MAX_RESPONSE
 from rie.errors import SandboxFailed
+
+# No bootstrap sends more; what has taken the bootstrap's place may try.
+MAX_ANSWER = MAX_RESPONSE + 131_072
 
 
 @dataclass(slots=True)
@@ -29,6 +34,8 @@ class Door(asyncio.Protocol):
         self._waiter: asyncio.Future[DoorAnswer] | None = None
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
+        self._lost: Callable[[], None] | None = None
+        self._received = 0  # bytes of the answer that is coming
 
     @property
     def is_open(self) -> bool:
@@ -55,6 +62,10 @@ class Door(asyncio.Protocol):
             timer.cancel()
             self._waiter = None
 
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the connection is gone."""
+        self._lost = callback
+
     def close(self) -> None:
         """Close the connection; an open request fails."""
         if self._transport is not None:
@@ -76,8 +87,15 @@ class Door(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"it closed the connection ({exc or 'end of stream'})")
+        if self._lost is not None:
+            self._lost()
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > MAX_ANSWER:
+            self._fail(f"its answer is longer than {MAX_ANSWER} bytes")
+            self.close()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -87,6 +105,7 @@ class Door(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._headers = {}
         self._body = []
+        self._received = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")

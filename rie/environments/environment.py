@@ -22,7 +22,7 @@ from rie.engine.base import Engine, Sandbox, SandboxSpec
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
 from rie.environments.variables import variables_for
-from rie.errors import HostFault, SandboxFailed
+from rie.errors import HostFault, ImageNotFound, SandboxFailed
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Outcome
@@ -34,6 +34,13 @@ INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
 MARGIN_S = 3.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
+# Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
+# somebody works on after the answer; then another environment is the quicker way.
+PATIENCE = "0.05"
+
+
+class StillBusy(Exception):
+    """The environment has not finished its last invocation, and did not begin this one."""
 
 
 class LogSink(Protocol):
@@ -63,7 +70,7 @@ class Environment:
         self.function = function
         self.configuration = configuration
         self.address = Address(function.key.arn, function.version, configuration.configuration_id)
-        self.log_stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{function.version}]{self.environment_id}"
+        self.log_stream = _log_stream(function, configuration, self.environment_id)
         self.state = State.STARTING
         self.started_at = time.monotonic()
         self.last_used_at = self.started_at
@@ -84,13 +91,14 @@ class Environment:
         A failed init is not an error here: the first invocation repeats it and tells its caller (spec §3.6).
         """
         self._sink = sink
-        self._sandbox = await engine.start(self._spec())
+        self._sandbox = await self._start_sandbox(engine)
         asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
         door = await self._sandbox.connect(Door)
         assert isinstance(door, Door)
         self._door = door
+        door.on_lost(on_exit)
         try:
             answer = await door.request("GET", wire.INIT_PATH, [], b"", INIT_LIMIT_S + MARGIN_S)
         except TimeoutError:
@@ -100,13 +108,32 @@ class Environment:
         await self._sandbox.limit_cpu()
         self.state = move(self.state, State.BUSY)
 
+    async def _start_sandbox(self, engine: Engine) -> Sandbox:
+        spec = self._spec()
+        try:
+            return await engine.start(spec)
+        except ImageNotFound as error:
+            log.warning("%s; it will be pulled again", error)
+            await engine.prepare(spec.image)
+            return await engine.start(spec)
+
+    async def finish(self) -> None:
+        """Wait until the last invocation's phase has ended. Raises SandboxFailed, TimeoutError."""
+        assert self._door is not None
+        await self._door.request("GET", wire.IDLE_PATH, [], b"", self.configuration.timeout_s + MARGIN_S)
+
     async def invoke(self, invocation: Invocation) -> Outcome:
-        """Run one invocation to its end. Raises SandboxFailed when the sandbox died; then: `stop`."""
+        """Run one invocation to its answer. Raises SandboxFailed when the sandbox died; then: `stop`.
+
+        Raises StillBusy, having run nothing, if the phase of the one before does not end: the runtime or an extension
+        may work on after the answer.
+        """
         assert self._door is not None
         headers = [
             (wire.REQUEST_ID, invocation.request_id),
             (wire.FUNCTION_ARN, invocation.function_arn),
             (wire.TRACE_ID, invocation.trace_id),
+            (wire.PATIENCE, PATIENCE),
         ]
         if invocation.client_context:
             headers.append((wire.CLIENT_CONTEXT, invocation.client_context))
@@ -119,10 +146,15 @@ class Environment:
         except TimeoutError:
             log.warning("%r did not end its invocation within %.0f s; it will be destroyed", self, within_s)
             return self._overdue(invocation)
+        if answer.status == 409:
+            raise StillBusy
         if answer.status != 200:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
-        outcome = _outcome(answer, self.function.version)
+        try:
+            outcome = _outcome(answer, self.function.version)
+        except ValueError:
+            raise SandboxFailed(f"cannot invoke {self!r}: its report makes no sense") from None
         self.max_memory_mb = max(self.max_memory_mb, outcome.max_memory_mb)
         return outcome
 
@@ -147,6 +179,11 @@ class Environment:
             status="timeout",
         )
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether its front door is still open."""
+        return self._door is not None and self._door.is_open
+
     async def stop(self) -> None:
         """Destroy the sandbox. Never raises: what the engine can't remove now, the next reconciliation will."""
         if self.state in (State.STOPPING, State.GONE):
@@ -156,7 +193,8 @@ class Environment:
             self._door.close()
         if self._sandbox is not None:
             with contextlib.suppress(OSError, ValueError):
-                self._read_log()
+                while self._read_log():
+                    pass
                 asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
             await self._destroy(self._sandbox)
         if self._sink is not None:
@@ -176,15 +214,19 @@ class Environment:
         log.error("gave up on the sandbox of %r; the next start of the manager removes it", self)
         return None
 
-    def _read_log(self) -> None:
+    def _read_log(self) -> bool:
+        """Take one block of the log, so that others have their turn; False if none is there."""
         assert self._sandbox is not None
         assert self._sink is not None
-        with contextlib.suppress(BlockingIOError):
+        try:
             data = os.read(self._sandbox.log_fd, LOG_READ)
-            if data:
-                self._sink.write(data)
-            else:  # the last writer is gone
-                asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
+        except BlockingIOError:
+            return False
+        if data:
+            self._sink.write(data)
+        else:  # the last writer is gone
+            asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
+        return bool(data)
 
     def _spec(self) -> SandboxSpec:
         configuration = self.configuration
@@ -204,6 +246,13 @@ class Environment:
             cpus=cpus(configuration.memory_mb),
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
+
+
+def _log_stream(function: Function, configuration: Configuration, environment_id: str) -> str:
+    """In a group of the function's own, or in one that it may share (service specification §11.1)."""
+    is_own = configuration.logging.group in ("", f"/aws/lambda/{function.key.name}")
+    name = "" if is_own else function.key.name
+    return f"{time.strftime('%Y/%m/%d', time.gmtime())}/{name}[{function.version}]{environment_id}"
 
 
 def _outcome(answer: DoorAnswer, version: str) -> Outcome:

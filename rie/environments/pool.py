@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rie.engine.base import Engine
-from rie.environments.environment import Address, Environment, LogSink
+from rie.environments.environment import Address, Environment, LogSink, StillBusy
 from rie.environments.lifecycle import State, move
 from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
 from rie.errors import SandboxFailed
@@ -57,6 +57,7 @@ class Pool:
         self._idle: OrderedDict[str, Environment] = OrderedDict()
         self._memory_mb = 0
         self._stopping: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._reaper: asyncio.Task[None] | None = None
 
@@ -77,19 +78,42 @@ class Pool:
 
     async def run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
         """Run an invocation in an environment of its own. Raises Throttled, HostFault, ImageFault."""
-        environment = self._take(function, configuration)
+        while True:
+            environment = self._take(function, configuration)
+            try:
+                return await self._run_in(environment, invocation)
+            except StillBusy:
+                self._finish_in_background(environment)
+
+    async def _run_in(self, environment: Environment, invocation: Invocation) -> Outcome:
         try:
             if environment.state is State.STARTING:
                 if environment.makes_room:
                     await asyncio.wait(environment.makes_room)  # promised memory is never promised twice
                 await environment.start(self._engine, self._open_sink(environment), lambda: self._exited(environment))
             outcome = await environment.invoke(invocation)
+        except StillBusy:
+            raise
         except BaseException:
             # Whatever went wrong, this environment has not ended its invocation properly: nobody may reuse it.
             self._discard(environment)
             raise
         self._release(environment)
         return outcome
+
+    def _finish_in_background(self, environment: Environment) -> None:
+        """It counts as busy until its phase has ended, and takes part again then."""
+
+        async def finish() -> None:
+            try:
+                await environment.finish()
+            except (SandboxFailed, TimeoutError):
+                environment.is_retired = True
+            self._release(environment)
+
+        task = asyncio.get_running_loop().create_task(finish())
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     def retire(self, key: FunctionKey, keep: str | None = None) -> None:
         """Let no environment of a function serve again but those of configuration `keep`; busy ones end their work."""
@@ -108,6 +132,8 @@ class Pool:
                 await self._reaper
         for environment in list(self._environments.values()):
             self._discard(environment)
+        for task in list(self._finishing):
+            task.cancel()
         while self._stopping:
             await asyncio.wait(self._stopping)
 
@@ -118,7 +144,8 @@ class Pool:
         if self._is_closed:
             raise SandboxFailed("cannot run an invocation: the manager is shutting down")
         address = Address(function.key.arn, function.version, configuration.configuration_id)
-        warm = self._warm.get(address)
+        while (warm := self._warm.get(address)) and not warm[-1].is_usable:
+            self._discard(warm[-1])  # it died, and that it has not been told yet
         decision = plan(
             configuration.memory_mb,
             warm[-1].environment_id if warm else None,

@@ -26,7 +26,4 @@ def variables_for(function: Function, configuration: Configuration, log_stream: 
         variables["AWS_LAMBDA_LOG_LEVEL"] = logging.application_level or "INFO"
     for name in PRIVATE_VARIABLES:
         variables.pop(name, None)  # they steer the bootstrap, and a function's variables are not to be trusted with it
-    working_directory = configuration.image_config.working_directory or configuration.image.working_directory
-    if working_directory:
-        variables["RIE_WORKING_DIRECTORY"] = working_directory  # the bootstrap goes there, and says if it can't
     return variables

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -14,11 +15,13 @@ from rie import __version__
 from rie.environments.environment import Environment
 from rie.environments.pool import Pool
 from rie.invoke.directory import Directory
-from rie.logs.files import LogFiles, LogLine
+from rie.logs.files import Follower, LogFiles, LogLine
 from rie.model.function import Function
 from rie.plane.http import AsgiScope, Receive, Send, respond
 
 PREFIX = b"/_rie/"
+BLOCK = 1_000  # lines sent at a time
+MAX_DIGITS = 16
 JSON = [("Content-Type", "application/json")]
 
 
@@ -65,33 +68,29 @@ class Admin:
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
         group = query.get("group", "")
         since = query.get("sinceMs", "0")
-        since_ms = int(since) if since.isdigit() else 0
+        since_ms = int(since) if since.isdecimal() and len(since) < MAX_DIGITS else 0
         headers = [(b"content-type", b"application/x-ndjson")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with self._logs.follow(group) as queue:
-            lines = await asyncio.to_thread(self._logs.read, group, since_ms)
-            for start in range(0, len(lines), 1_000):
-                block = b"".join(_line(line) for line in lines[start : start + 1_000])
+        with self._logs.follow(group) as follower:
+            lines = self._logs.read(group, since_ms)  # at the same moment: nothing is missed or seen twice
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            while block := await asyncio.to_thread(lambda: _dump(islice(lines, BLOCK))):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
             if query.get("follow"):
-                await _follow(queue, receive, send)
+                await _follow(follower, receive, send)
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _follow(queue: asyncio.Queue[LogLine], receive: Receive, send: Send) -> None:
+async def _follow(follower: Follower, receive: Receive, send: Send) -> None:
     """Pass lines on until the client goes."""
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         while not gone.done():
-            line = asyncio.ensure_future(queue.get())
-            await asyncio.wait({line, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not line.done():
-                line.cancel()
+            lines = asyncio.ensure_future(follower.get())
+            await asyncio.wait({lines, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not lines.done():
+                lines.cancel()
                 return
-            block = _line(line.result())
-            while not queue.empty():
-                block += _line(queue.get_nowait())
-            await send({"type": "http.response.body", "body": block, "more_body": True})
+            await send({"type": "http.response.body", "body": _dump(lines.result()), "more_body": True})
     finally:
         gone.cancel()
 
@@ -101,8 +100,10 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _line(line: LogLine) -> bytes:
-    return orjson.dumps({"atMs": line.at_ms, "stream": line.stream, "text": line.text}) + b"\n"
+def _dump(lines: Iterable[LogLine]) -> bytes:
+    return b"".join(
+        orjson.dumps({"atMs": line.at_ms, "stream": line.stream, "text": line.text}) + b"\n" for line in lines
+    )
 
 
 def _environment(environment: Environment) -> dict[str, Any]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import ItemsView, MutableMapping
+from typing import Any
+
+from rie.api.errors import render_error
+from rie.errors import ServiceError
 from rie.plane import admin
-from rie.plane.http import AsgiApp, AsgiScope, Receive, Send
+from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond
 from rie.plane.invocations import Invocations
+
+MAX_BODY = 70_167_211  # AWS limit: a request with a package of 50 MB in base64
+BODY_LIMIT_S = 60.0
+LARGE = ServiceError("RequestEntityTooLargeException", f"Request must be smaller than {MAX_BODY} bytes")
+SLOW = ServiceError("RequestTimeoutException", f"The request was not whole after {BODY_LIMIT_S:.0f} s", status=408)
+# Nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
+BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an Origin header) are refused.")
 
 
 class NodeApp:
-    """Built once the node is open; what serves the lifespan opens and closes the node."""
+    """Built once the node is open."""
 
     def __init__(self, invocations: Invocations, admin_app: AsgiApp, control: AsgiApp) -> None:
         self._invocations = invocations
@@ -17,9 +30,37 @@ class NodeApp:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         raw_path = scope["raw_path"]
-        if Invocations.takes(scope["method"], raw_path):
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            await respond(send, *_refusal(BROWSER))
+        elif Invocations.takes(scope["method"], raw_path):
             await self._invocations(scope, receive, send)
         elif raw_path.startswith(admin.PREFIX):
             await self._admin(scope, receive, send)
         else:
-            await self._control(scope, receive, send)
+            await self._answer_control(scope, receive, send)
+
+    async def _answer_control(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """A thread is taken only once the request is whole: slow senders would use them all up."""
+        try:
+            body = await asyncio.wait_for(read_body(receive, MAX_BODY), BODY_LIMIT_S)
+        except ClientGone:
+            return
+        except TimeoutError:
+            await respond(send, *_refusal(SLOW))
+            return
+        if body is None:
+            await respond(send, *_refusal(LARGE))
+            return
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def replay() -> MutableMapping[str, Any]:
+            for message in messages:
+                return message
+            return await receive()
+
+        await self._control(scope, replay, send)
+
+
+def _refusal(error: ServiceError) -> tuple[int, ItemsView[str, str], bytes]:
+    status, headers, body = render_error(error)
+    return status, headers.items(), body

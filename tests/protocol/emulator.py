@@ -67,6 +67,8 @@ class Emulator:
 
     @property
     def log(self) -> str:
+        """What has been logged until now; lines wait up to 10 ms to be written."""
+        time.sleep(0.02)
         return self.log_path.read_text()
 
     def steps(self) -> list[dict[str, Any]]:

@@ -112,10 +112,11 @@ class Managed:
 
     def __init__(self, emulate: Start, directory: Path, script: list, **variables: str) -> None:
         self.socket = str(directory / "front")
-        (directory / "log").touch()
+        self._log = directory / "log"
+        self._log.touch()
         seen = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "3", "LD_PRELOAD": "/no/such/library.so", **variables}
         self.emulator = emulate(
-            script, RIE_SOCKET=self.socket, RIE_LOG=str(directory / "log"), RIE_VARIABLES=pack(seen), UNSEEN="1"
+            script, RIE_SOCKET=self.socket, RIE_LOG=str(self._log), RIE_VARIABLES=pack(seen), UNSEEN="1"
         )
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -127,6 +128,11 @@ class Managed:
         answer = response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
         connection.close()
         return answer
+
+    @property
+    def log(self) -> str:
+        time.sleep(0.02)  # lines wait up to 10 ms to be written
+        return self._log.read_text()
 
     def invoke(self, **headers: str) -> tuple[int, dict[str, str], bytes]:
         return self.ask("POST", "/2015-03-31/functions/fn/invocations", b"{}", **headers)
@@ -155,13 +161,13 @@ def test_an_invocation_that_may_not_wait_is_turned_away_and_has_not_run(emulate:
     status, headers, _ = managed.invoke(X_Rie_Patience="0.05")
     assert (status, headers["x-amzn-errortype"]) == (409, "ResourceConflictException")
     assert managed.invoke(X_Rie_Patience="5")[0] == 200
-    assert (tmp_path / "log").read_text().count("REPORT") == 2
+    assert managed.log.count("REPORT") == 2
 
 
 def test_the_functions_variables_reach_the_function_and_not_the_bootstrap(emulate: Start, tmp_path: Path) -> None:
     managed = Managed(emulate, tmp_path, [["environment"], ["loop"]], MINE="a=b\nc")
     managed.ask("GET", "/_rie/init")
-    line = next(line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("environment "))
+    line = next(line for line in managed.log.splitlines() if line.startswith("environment "))
     seen = json.loads(line.partition(" ")[2])
     assert seen["MINE"] == "a=b\nc"
     assert seen["LD_PRELOAD"] == "/no/such/library.so"

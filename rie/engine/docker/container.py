@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENTRYPOINT, ENV_LOG, ENV_SOCKET, LOG_NAME, SOCKET_NAME
+from bootstrap.packing import pack
+from bootstrap.wire import (
+    BUNDLE,
+    DIR_IN_SANDBOX,
+    ENTRYPOINT,
+    ENV_LOG,
+    ENV_SOCKET,
+    ENV_VARIABLES,
+    LOG_NAME,
+    SOCKET_NAME,
+)
 from rie.engine.base import SandboxSpec
 
 LABEL_OWNER = "rie.owner"
@@ -87,9 +97,10 @@ def _environment(spec: SandboxSpec) -> list[str]:
     private = {ENV_SOCKET: f"{DIR_IN_SANDBOX}/{SOCKET_NAME}", ENV_LOG: f"{DIR_IN_SANDBOX}/{LOG_NAME}"}
     if spec.working_directory:
         private[ENV_WORKING_DIRECTORY] = spec.working_directory
-    whole = {**spec.environment, **private}
-    absent = [name for name in spec.image.environment if name not in whole]
-    return [f"{name}={value}" for name, value in whole.items()] + absent
+    # LD_PRELOAD and its like, of the function or of its image, are for the function's process, not for ours.
+    private[ENV_VARIABLES] = pack(spec.environment)
+    absent = [name for name in spec.image.environment if name not in private]
+    return [f"{name}={value}" for name, value in private.items()] + absent
 
 
 def _limits(spec: SandboxSpec) -> dict[str, Any]:
@@ -107,6 +118,8 @@ def _limits(spec: SandboxSpec) -> dict[str, Any]:
 
 def _mounts(place: Place, labels: dict[str, str]) -> list[dict[str, Any]]:
     mounts = [_bind(place.bundle, BUNDLE, read_only=True), _bind(place.run, DIR_IN_SANDBOX, read_only=False)]
+    # What the image lists here would be loaded into the bootstrap before its own code runs.
+    mounts.append(_bind(Path("/dev/null"), "/etc/ld.so.preload", read_only=True))
     if place.tmp:
         mounts.append(_bind(place.tmp, "/tmp", read_only=False))
     for name, path in place.volumes.items():

@@ -86,7 +86,7 @@ def acquire(
     except BaseException as error:
         with contextlib.suppress(Exception):  # the first error says more
             release(held, client)
-            close(held)
+        close(held)
         if isinstance(error, OSError):
             raise SandboxFailed(f"cannot start sandbox {spec.sandbox_id}: {error}") from error
         raise
