@@ -1,7 +1,7 @@
 """An engine without isolation, in this process: so that what stands on engines can be tested anywhere, in milliseconds.
 
 Images are any valid references, and need no registry. The last part of the repository chooses the function
-(rie.engine.stub_functions): echo, sleep, fail, crash, slow-init, environment. The first part can name a fault:
+(rie.engine.stub_functions): echo, sleep, linger, fail, crash, slow-init, environment. The first part can name a fault:
 missing/… and denied/… fail to resolve, broken/… fails to prepare, unstartable/… fails to start.
 """
 
@@ -43,6 +43,7 @@ class StubSandbox:
         self._forget = forget
         self._loop = asyncio.get_running_loop()
         self._callbacks: list[Callable[[], None]] = []
+        self._finished_at = 0.0
         self._has_ended = False
         self._is_destroyed = False
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -67,6 +68,14 @@ class StubSandbox:
         await self._loop.connect_accepted_socket(lambda: Door(self), theirs)
         _, protocol = await self._loop.create_unix_connection(factory, sock=ours)
         return protocol
+
+    def work_on(self, seconds: float) -> None:
+        """Be busy for a while after an answer."""
+        self._finished_at = self._loop.time() + seconds
+
+    async def finished(self) -> None:
+        """Wait until that is over."""
+        await asyncio.sleep(max(0.0, self._finished_at - self._loop.time()))
 
     async def limit_cpu(self) -> None:
         """See `Sandbox.limit_cpu`; only noted."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from bootstrap import wire
-from rie.engine.stub_functions import Call, Crashed, Failed
+from rie.engine.stub_functions import Call, Crashed, Failed, linger
 
 if TYPE_CHECKING:
     from rie.engine.stub import StubSandbox
 
-REASONS = {200: "OK", 202: "Accepted", 204: "No Content", 404: "Not Found", 429: "Too Many Requests"}
+REASONS = {200: "OK", 202: "Accepted", 204: "No Content", 404: "Not Found", 409: "Conflict", 429: "Too Many Requests"}
 MAX_MEMORY_USED_MB = 10  # what REPORT says; nothing is measured
 
 
@@ -87,6 +87,8 @@ class Door(asyncio.Protocol):
         task: asyncio.Task[None]
         if method == b"GET" and path == wire.INIT_PATH:
             task = asyncio.ensure_future(self._init())
+        elif method == b"GET" and path == wire.IDLE_PATH:
+            task = asyncio.ensure_future(self._idle())
         elif method == b"POST" and path.startswith(wire.INVOKE_PREFIX) and path.endswith(wire.INVOKE_SUFFIX):
             task = asyncio.ensure_future(self._invoke(self._headers, bytes(self._body)))
         else:
@@ -110,11 +112,27 @@ class Door(asyncio.Protocol):
         answer = {"status": "success", "durationMs": self._sandbox.init_ms, "errorType": ""}
         self._send(200, {}, json.dumps(answer).encode())
 
+    async def _idle(self) -> None:
+        await self._sandbox.finished()
+        self._send(200, {}, b"{}")
+
+    async def _has_patience(self, headers: dict[str, str]) -> bool:
+        """Whether the last invocation's phase ends before the caller wants to go elsewhere."""
+        patience = headers.get(wire.PATIENCE.lower())
+        try:
+            await asyncio.wait_for(self._sandbox.finished(), float(patience) if patience else None)
+        except TimeoutError:
+            return False
+        return True
+
     async def _invoke(self, headers: dict[str, str], body: bytes) -> None:
         request_id = headers.get(wire.REQUEST_ID.lower()) or str(uuid.uuid4())
         if self._sandbox.is_busy:
             answer = b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
             self._send(429, {wire.ERROR_TYPE: "TooManyRequestsException"}, answer)
+            return
+        if not await self._has_patience(headers):
+            self._send(409, {wire.ERROR_TYPE: "ResourceConflictException"}, b"{}")
             return
         kind = headers.get(wire.INVOCATION_TYPE.lower(), "RequestResponse")
         if kind != "RequestResponse":
@@ -136,13 +154,13 @@ class Door(asyncio.Protocol):
         """Run the function; answers (body, is it an error, log lines, X-Rie-Report). Raises Crashed."""
         sandbox = self._sandbox
         sandbox.is_busy = True
+        call = Call(body or b"{}", sandbox.spec.environment, sandbox.sandbox_id)
         try:
             await sandbox.initialised()
             loop = asyncio.get_running_loop()
             began_at = loop.time()
             lines = f"START RequestId: {request_id} Version: {sandbox.version}\n"
             sandbox.log(lines)
-            call = Call(body or b"{}", sandbox.spec.environment, sandbox.sandbox_id)
             status, answer = "success", b""
             try:
                 answer = await asyncio.wait_for(sandbox.function(call), sandbox.timeout_s)
@@ -159,6 +177,8 @@ class Door(asyncio.Protocol):
             return self._end(request_id, lines, answer, status != "success", loop.time() - began_at, status)
         finally:
             sandbox.is_busy = False
+            if sandbox.function is linger:
+                sandbox.work_on(call.seconds())
 
     def _end(
         self, request_id: str, lines: str, answer: bytes, is_error: bool, took_s: float, status: str

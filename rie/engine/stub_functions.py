@@ -50,6 +50,11 @@ async def sleep(call: Call) -> bytes:
     return call.event
 
 
+async def linger(call: Call) -> bytes:
+    """Answer the event; its sandbox then works on for event["seconds"], as runtimes and extensions may."""
+    return call.event
+
+
 async def fail(call: Call) -> bytes:
     """Raise, as a handler does."""
     raise Failed(json.dumps({"errorType": "ValueError", "errorMessage": "told to fail", "stackTrace": []}))
@@ -69,6 +74,7 @@ async def environment(call: Call) -> bytes:
 FUNCTIONS: Mapping[str, Function] = {
     "echo": echo,
     "sleep": sleep,
+    "linger": linger,
     "fail": fail,
     "crash": crash,
     "environment": environment,

@@ -249,6 +249,38 @@ async def test_a_sandbox_that_does_not_end_in_time_is_a_timeout_of_the_function_
 
 
 @story()
+async def test_an_environment_that_works_on_after_its_answer_is_not_waited_for_and_serves_again_later(
+    world: World,
+) -> None:
+    lingerer = world.function("linger")
+    await world.run(lingerer, {"seconds": 0.5})
+    await world.run(lingerer)  # in an environment of its own, because the first has not finished
+    assert sorted(environment.invocations for environment in world.environments) == [1, 1]
+    assert world.pool.busy == 1
+    await until(lambda: world.pool.busy == 0)
+    sleepers = [world.run(lingerer) for _ in range(2)]
+    await asyncio.gather(*sleepers)
+    assert [environment.invocations for environment in world.environments] == [2, 2]
+
+
+@story()
+async def test_an_environment_that_finishes_at_once_is_reused_at_once(world: World) -> None:
+    lingerer = world.function("linger")
+    for _ in range(5):
+        await world.run(lingerer, {"seconds": 0.01})
+    assert len(world.environments) == 1
+
+
+@story()
+async def test_an_environment_whose_door_has_closed_is_not_used_again(world: World) -> None:
+    await world.run()
+    (environment,) = world.environments
+    environment._door.close()  # type: ignore[union-attr]
+    await world.run()
+    assert [found is environment for found in world.environments] == [False]
+
+
+@story()
 async def test_a_cancelled_invocation_costs_its_environment(world: World) -> None:
     running = asyncio.ensure_future(world.run(world.function("sleep"), {"seconds": 5}))
     await until(lambda: any(environment.state is State.BUSY for environment in world.environments))
