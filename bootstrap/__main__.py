@@ -36,13 +36,14 @@ def main() -> None:
     os.umask(0o022)
     supervisor = Supervisor(settings)
     loop = Loop(Machine(settings.timeout_s, settings.grace_s), settings, supervisor, log)
-    routes = {wire.PING_PATH: RuntimeApi(loop).handle}
-    routes[wire.RUNTIME_PREFIX] = routes[wire.PING_PATH]
-    extensions_api = ExtensionsApi(loop)
+    callers = FrontDoor(loop)
+    runtime = RuntimeApi(loop)
+    routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
+    extensions = ExtensionsApi(loop)
     if settings.has_extensions_api:
-        routes[wire.EXTENSION_PREFIX] = extensions_api.handle
-    loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes), RUNTIME_CONNECTIONS)
-    loop.listen(front_door, FrontDoor(loop), CALLER_CONNECTIONS)
+        routes[wire.EXTENSION_PREFIX] = extensions.handle
+    loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes, runtime), RUNTIME_CONNECTIONS)
+    loop.listen(front_door, callers, CALLER_CONNECTIONS)
     loop.watch_signals()
     log.write(init_start_line(VERSION).encode())
     loop.tell(Booted(supervisor.extension_names))

@@ -107,6 +107,14 @@ class BeginStream(Record):
     content_type: str
 
 
+class Piece(Record):
+    """Send a piece on to the caller; the shell's own, between its doors."""
+
+    invocation: "Invocation"
+    data: bytes
+    source: "Any"
+
+
 class EndStream(Record):
     """The caller has got the last piece; an `error_type` says that the answer failed on its way."""
 

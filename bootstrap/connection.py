@@ -8,16 +8,19 @@ import select
 import time
 
 from .errors import ProtocolError
-from .http1 import CONTINUE, RequestParser, response
+from .http1 import CONTINUE, RequestParser, chunk, chunked_head, response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from .listener import Listener
     from .loop import Door, Loop
 
 READ_SIZE = 65_536  # larger ones are mapped and unmapped for each read
 # What a client may send ahead while its request is being worked on, before we stop reading from it.
 MAX_AHEAD = 1_048_576
+HIGH_WATER = 1_048_576  # bytes that wait for a slow client before its sender is asked to wait
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 GONE = select.EPOLLERR | select.EPOLLHUP
@@ -29,6 +32,7 @@ class Connection:
     __slots__ = (
         "_ahead",
         "_door",
+        "_drained",
         "_fd",
         "_is_closing",
         "_is_open",
@@ -54,8 +58,9 @@ class Connection:
         self._loop = loop
         self._door = door
         self._listener = listener
-        self._parser = RequestParser(door.max_body)
-        self._out = b""
+        self._parser = RequestParser(door.max_body, lambda request: door.wants_pieces(request, self))
+        self._out = bytearray()
+        self._drained: Callable[[], None] | None = None
         self._ahead = 0
         self._mask = READ
         self._is_open = True
@@ -99,7 +104,9 @@ class Connection:
             return
         self.touched_at = time.monotonic()
         self._parser.feed(data)
-        if self.is_busy:
+        if self._parser.is_in_pieces:
+            self._pump()
+        elif self.is_busy:
             self._ahead += len(data)
             if self._ahead > MAX_AHEAD:
                 self._watch(self._mask & ~READ)
@@ -108,7 +115,7 @@ class Connection:
 
     def _ended(self) -> None:
         """The client sends no more. A caller may still read its answer; a poll or an idle connection is over."""
-        if self.is_busy and not self.is_poll:
+        if self.is_busy and not self.is_poll and not self._parser.is_in_pieces:
             self._keep_alive = False
             self._watch(self._mask & ~READ)
         else:
@@ -133,6 +140,9 @@ class Connection:
             self._keep_alive = False
             self.respond(error.status, [("Content-Type", "text/plain; charset=utf-8")], f"{error}\n".encode())
             return False
+        if self._parser.pieces:
+            pieces, self._parser.pieces = self._parser.pieces, []
+            self._door.take_pieces(self, pieces)
         if request is None:
             if self._parser.wants_continue:
                 self._parser.wants_continue = False
@@ -147,8 +157,11 @@ class Connection:
         """Answer the open request; nothing happens if the client has gone."""
         if not self._is_open:
             return
-        self.is_poll = False
         self._send(response(status, headers, body, self._keep_alive))
+        self._answered()
+
+    def _answered(self) -> None:
+        self.is_poll = False
         self.is_busy = False
         if not self._keep_alive:
             self._is_closing = True
@@ -159,6 +172,35 @@ class Connection:
             self._ahead = 0
             self._watch(self._mask | READ)
         self._pump()
+
+    def begin(self, status: int, headers: "list[tuple[str, str]]") -> None:
+        """Begin an answer that comes in pieces; `send_piece` and `end` follow."""
+        if self._is_open:
+            self._send(chunked_head(status, headers, self._keep_alive))
+
+    def send_piece(self, data: bytes) -> bool:
+        """Send a piece; False if the client takes them too slowly, so that its sender should wait for `on_drained`."""
+        if self._is_open and data:
+            self._send(chunk(data))
+        return not self._is_open or len(self._out) < HIGH_WATER
+
+    def end(self) -> None:
+        """The last piece has been sent."""
+        if self._is_open:
+            self._send(chunk(b""))
+            self._answered()
+
+    def on_drained(self, callback: "Callable[[], None]") -> None:
+        """Have `callback` called once when the client has taken what was sent, or is gone."""
+        self._drained = callback
+
+    def pause(self) -> None:
+        """Read no more from the client until `resume`."""
+        self._watch(self._mask & ~READ)
+
+    def resume(self) -> None:
+        """Read from the client again."""
+        self._watch(self._mask | READ)
 
     def _send(self, data: bytes) -> None:
         if not self._out:
@@ -178,18 +220,25 @@ class Connection:
 
     def _flush(self) -> None:
         try:
-            sent = self._sock.send(memoryview(self._out)[:READ_SIZE])
+            with memoryview(self._out) as view:
+                sent = self._sock.send(view[:READ_SIZE])
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         self.touched_at = time.monotonic()
-        self._out = self._out[sent:]
+        del self._out[:sent]
         if not self._out:
             self._watch(self._mask & ~WRITE)
+            self._tell_drained()
             if self._is_closing:
                 self.close()
+
+    def _tell_drained(self) -> None:
+        callback, self._drained = self._drained, None
+        if callback is not None:
+            callback()
 
     def _watch(self, mask: int) -> None:
         if self._is_open and mask != self._mask:
@@ -202,5 +251,8 @@ class Connection:
             self._is_open = False
             self._loop.forget(self._fd)
             self._sock.close()
+            if self._parser.is_in_pieces:
+                self._door.cut(self)
+            self._tell_drained()
             self._listener.forget(self)
             self._loop.connection_closed(self)

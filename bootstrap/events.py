@@ -137,15 +137,12 @@ class ResponseBegun(Record):
 
 
 class ResponseEnded(Record):
-    """The last piece has come. An `error_type` says that the answer failed on its way; `was_cut` that it broke off."""
+    """The last piece has come. An `error_type` says that the answer failed on its way."""
 
     exchange: "Any"
-    request_id: str
     produced: int
     error_type: str = ""
     error_body: bytes = b""
-    was_cut: bool = False
-    too_large: bool = False
 
 
 class SpawnFailed(Record):

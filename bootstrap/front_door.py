@@ -4,6 +4,7 @@ from .commands import Answer, ReportIdle, ReportInit, TurnAway
 from .events import Invocation, InvokeReceived
 from .ids import new_id, new_trace_id
 from .output import billed_ms
+from .streams import Streams
 from .wire import (
     CLIENT_CONTEXT,
     ERROR_TYPE,
@@ -22,6 +23,8 @@ from .wire import (
     PATIENCE,
     REPORT,
     REQUEST_ID,
+    STREAM_PREFIX,
+    STREAM_SUFFIX,
     TRACE_ID,
 )
 
@@ -60,6 +63,7 @@ class FrontDoor:
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
         self._settings = loop.settings
+        self._streams = Streams(loop)
         self._init_waiters: list[Connection] = []
         self._idle_waiters: list[Connection] = []
         loop.performers[ReportIdle] = self._is_idle
@@ -71,18 +75,18 @@ class FrontDoor:
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
         path = request.path
-        if path.startswith(INVOKE_PREFIX) and path.endswith(INVOKE_SUFFIX):
-            name = path[len(INVOKE_PREFIX) : -len(INVOKE_SUFFIX)]
-            if name and "/" not in name:
-                if request.method != "POST":
-                    _refuse(connection, 405, "MethodNotAllowedException", "Invoke is a POST request", ("Allow", "POST"))
-                    return
-                try:
-                    self._invoke(request, connection, name)
-                except BadRequest as error:
-                    _refuse(connection, error.status, error.code, str(error))
+        name = _named(path, INVOKE_PREFIX, INVOKE_SUFFIX)
+        streamed = _named(path, STREAM_PREFIX, STREAM_SUFFIX)
+        if name or streamed:
+            if request.method != "POST":
+                _refuse(connection, 405, "MethodNotAllowedException", "Invoke is a POST request", ("Allow", "POST"))
                 return
-        elif self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
+            try:
+                self._invoke(request, connection, name or streamed, wants_stream=bool(streamed))
+            except BadRequest as error:
+                _refuse(connection, error.status, error.code, str(error))
+            return
+        if self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
             return
         usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
@@ -101,15 +105,26 @@ class FrontDoor:
             if machine.is_free:
                 self._is_idle(ReportIdle())
 
-    def _invoke(self, request: "Request", connection: "Connection", name: str) -> None:
+    def wants_pieces(self, request: "Request", connection: "Connection") -> bool:
+        """Events are taken whole."""
+        return False
+
+    def take_pieces(self, connection: "Connection", pieces: "list[bytes]") -> None:
+        """Never called, since none are wanted."""
+
+    def cut(self, connection: "Connection") -> None:
+        """Likewise."""
+
+    def _invoke(self, request: "Request", connection: "Connection", name: str, wants_stream: bool) -> None:
         headers = request.headers
         kind = headers.get(_TYPE, "RequestResponse")
-        if kind not in ("RequestResponse", "Event", "DryRun"):
+        kinds = ("RequestResponse", "DryRun") if wants_stream else ("RequestResponse", "Event", "DryRun")
+        if kind not in kinds:
             raise BadRequest(
                 400,
                 "ValidationException",
                 f"1 validation error detected: Value '{kind}' at 'invocationType' failed to satisfy constraint: "
-                "Member must satisfy enum value set: [RequestResponse, Event, DryRun]",
+                f"Member must satisfy enum value set: [{', '.join(kinds)}]",
             )
         if request.too_large:
             raise BadRequest(
@@ -130,6 +145,7 @@ class FrontDoor:
             trace_id=headers.get(_TRACE_ID) or new_trace_id(),
             client_context=_client_context(headers.get(_CONTEXT, "")),
             wants_log=headers.get(_LOG_TYPE) == "Tail",
+            wants_stream=wants_stream,
             patience_s=_patience(headers.get(_PATIENCE)) if self._settings.is_managed else None,
         )
         if kind != "RequestResponse":
@@ -154,6 +170,9 @@ class FrontDoor:
     def _answer(self, command: Answer) -> None:
         invocation = command.invocation
         if invocation.caller is None:
+            return
+        if invocation.wants_stream:
+            self._streams.answer(invocation, command.body, command.is_error)
             return
         headers = [
             ("Content-Type", "application/json"),
@@ -205,6 +224,14 @@ class FrontDoor:
         waiters, self._init_waiters = self._init_waiters, []
         for connection in waiters:
             connection.respond(200, JSON, body.encode())
+
+
+def _named(path: str, prefix: str, suffix: str) -> str:
+    """The function's name in a path, as sent; empty if it is another path."""
+    if not path.startswith(prefix) or not path.endswith(suffix):
+        return ""
+    name = path[len(prefix) : -len(suffix)]
+    return "" if "/" in name else name
 
 
 def _refuse(connection: "Connection", status: int, code: str, message: str, *headers: "tuple[str, str]") -> None:

@@ -9,6 +9,10 @@ differ, no folded header lines, no control characters. Source: RFC 9112.
 from .errors import ProtocolError
 from .wire import MAX_HEADERS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
 REASONS = {
     100: "Continue",
     200: "OK",
@@ -59,8 +63,12 @@ class Request:
 class RequestParser:
     """Cuts a stream of bytes into requests; one parser for one connection."""
 
-    def __init__(self, max_body: int) -> None:
+    def __init__(self, max_body: int, wants_pieces: "Callable[[Request], bool] | None" = None) -> None:
+        """`wants_pieces` is asked for each request with a body whether its body shall come in `pieces` as it comes."""
         self.max_body = max_body
+        self.pieces: list[bytes] = []
+        self._wants_pieces = wants_pieces
+        self.is_in_pieces = False
         self.wants_continue = False
         self._buffer = bytearray()
         self._searched = 0
@@ -93,7 +101,7 @@ class RequestParser:
         self._chunks = []
         self._stored = self._drained = 0
         self._state = HEAD
-        self.wants_continue = False
+        self.wants_continue = self.is_in_pieces = False
         return request
 
     def _read_head(self) -> bool:
@@ -119,6 +127,8 @@ class RequestParser:
             tokens = [token.strip() for token in connection.lower().split(",")]
             request.keep_alive = "close" not in tokens and (request.keep_alive or "keep-alive" in tokens)
         self._frame(headers)
+        has_body = self._state != SIZED or self._remaining > 0
+        self.is_in_pieces = has_body and self._wants_pieces is not None and self._wants_pieces(request)
         return True
 
     def _frame(self, headers: "dict[str, str]") -> None:
@@ -180,7 +190,9 @@ class RequestParser:
         self._remaining -= len(data)
         self._stored += len(data)
         assert self._request is not None
-        if self._stored > self.max_body:
+        if self.is_in_pieces:
+            self.pieces.append(data)
+        elif self._stored > self.max_body:
             self._request.too_large = True
             self._chunks = []
             if self._stored > MAX_DRAINED:
@@ -258,6 +270,21 @@ def _parse_length(text: str) -> int:
     if not text.isdigit() or not text.isascii() or len(text) > 15:
         raise ProtocolError(400, "Content-Length is not a number")
     return int(text)
+
+
+def chunked_head(status: int, headers: "list[tuple[str, str]]", keep_alive: bool) -> bytes:
+    """The head of a response whose body comes in chunks."""
+    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    lines.append("Transfer-Encoding: chunked")
+    if not keep_alive:
+        lines.append("Connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk; with no data, the last one."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def response(status: int, headers: "list[tuple[str, str]]", body: bytes, keep_alive: bool = True) -> bytes:

@@ -45,10 +45,12 @@ from . import extensions
 from .commands import (
     Accept,
     Answer,
+    BeginStream,
     CancelTimer,
     Deliver,
     DeliverInvoke,
     DeliverShutdown,
+    EndStream,
     Exit,
     KillExtension,
     KillRuntime,
@@ -81,6 +83,8 @@ from .events import (
     LaunchFailed,
     NextPolled,
     PollLost,
+    ResponseBegun,
+    ResponseEnded,
     ResponsePosted,
     RuntimeExited,
     ShutdownRequested,
@@ -129,6 +133,7 @@ class Machine:
         self._is_delivered = False  # the current one's event, to the runtime
         self._is_answered = False  # its caller
         self._is_reported = False
+        self._is_streaming = False  # its answer goes to the caller as it comes
         self._began_at = 0.0  # of the invoke phase
         self._spawned_at = 0.0
         self._init_ms: float | None = None  # until the first REPORT has told it
@@ -219,7 +224,7 @@ class Machine:
             self._out.append(CancelTimer(PATIENCE + invocation.request_id))
         self.phase = INVOKE
         self._began_at = at
-        self._is_delivered = self._is_answered = self._is_reported = False
+        self._is_delivered = self._is_answered = self._is_reported = self._is_streaming = False
         self._out += [ReportStart(invocation), SetTimer(INVOKE_TIMER, at + self.timeout_s)]
         self._is_in_init = self.runtime == ABSENT
         if self._is_in_init:
@@ -269,7 +274,10 @@ class Machine:
     def _shutdown_requested(self, event: ShutdownRequested, at: float) -> None:
         if self.phase == SHUTDOWN:
             return
-        if self._current is not None and not self._is_answered:
+        if self._current is not None and self._is_streaming and not self._is_answered:
+            body = error_body("Sandbox.Failure", TurnAway.SHUTDOWN)
+            self._out.append(EndStream(self._current, "Sandbox.Failure", body))
+        elif self._current is not None and not self._is_answered:
             self._out.append(TurnAway(self._current, TurnAway.SHUTDOWN))
         elif self._current is not None and not self._is_reported:
             self._report_end("success", "", at)
@@ -356,7 +364,10 @@ class Machine:
         self._done(status, at, len(body), error_type)
         if status != "error" or not self.roster.subscribers(extensions.INVOKE):
             self._report_end(status, error_type, at)
-        self._out.append(Answer(invocation, body, is_error=True))
+        if self._is_streaming:
+            self._out.append(EndStream(invocation, error_type, body))
+        else:
+            self._out.append(Answer(invocation, body, is_error=True))
         self._is_answered = True
 
     def _done(self, status: str, at: float, produced: int, error_type: str = "") -> None:
@@ -422,6 +433,31 @@ class Machine:
             self._report_end("success", "", at)
         self._out += [Answer(invocation, event.body), Accept(event.exchange)]
         self._is_answered = True
+
+    def _response_begun(self, event: ResponseBegun, at: float) -> None:
+        """Only a caller who wants pieces gets them; what is wrong with an answer is told when it is whole."""
+        current = self._current
+        if current is None or not current.wants_stream or event.request_id != current.request_id:
+            return
+        if self.phase == INVOKE and self.runtime == RUNNING and not self._is_streaming:
+            self._is_streaming = True
+            self._out.append(BeginStream(event.exchange, current, event.content_type))
+
+    def _response_ended(self, event: ResponseEnded, at: float) -> None:
+        if not self._is_streaming or self._is_answered or self.runtime != RUNNING:
+            self._refuse_transition(event.exchange, "InvocationResponse")
+            return
+        assert self._current is not None
+        self.runtime = RESPONDED
+        if event.error_type:
+            self._fail(event.error_body, "error", event.error_type, at)
+        else:
+            self._done("success", at, event.produced)
+            if not self.roster.subscribers(extensions.INVOKE):
+                self._report_end("success", "", at)
+            self._out.append(EndStream(self._current))
+            self._is_answered = True
+        self._out.append(Accept(event.exchange))
 
     def _error_posted(self, event: ErrorPosted, at: float) -> None:
         if self._is_current(event.exchange, event.request_id, "InvocationErrorResponse"):
@@ -561,6 +597,8 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     InvokeReceived: Machine._invoke_received,
     NextPolled: Machine._next_polled,
     PollLost: Machine._poll_lost,
+    ResponseBegun: Machine._response_begun,
+    ResponseEnded: Machine._response_ended,
     ResponsePosted: Machine._response_posted,
     ErrorPosted: Machine._error_posted,
     InitErrorPosted: Machine._init_error_posted,

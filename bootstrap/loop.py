@@ -54,6 +54,15 @@ if TYPE_CHECKING:
         def handle(self, request: Request, connection: Connection) -> None:
             """Answer now, or keep the connection and answer later."""
 
+        def wants_pieces(self, request: Request, connection: Connection) -> bool:
+            """Whether the body of a request shall come in pieces, before `handle`."""
+
+        def take_pieces(self, connection: Connection, pieces: list[bytes]) -> None:
+            """Some of them."""
+
+        def cut(self, connection: Connection) -> None:
+            """The connection closed before the last one."""
+
 
 # A request that stops coming half-way is cut after this long, so that slow senders can't use up the connections.
 MAX_SILENCE_S = 60.0

@@ -2,9 +2,11 @@
 
 import time
 
-from .commands import Accept, Deliver, Refuse
-from .events import ErrorPosted, InitErrorPosted, NextPolled, ResponsePosted
+from .commands import Accept, BeginStream, Deliver, Piece, Refuse
+from .events import ErrorPosted, InitErrorPosted, NextPolled, ResponseBegun, ResponseEnded, ResponsePosted
+from .faults import error_body
 from .wire import (
+    MAX_STREAM,
     PING_PATH,
     RUNTIME_CLIENT_CONTEXT,
     RUNTIME_COGNITO_IDENTITY,
@@ -19,6 +21,8 @@ from .wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .connection import Connection
     from .http1 import Request
     from .loop import Loop
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 JSON = [("Content-Type", "application/json")]
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 STATUS_OK = b'{"status":"OK"}\n'
+MODE, STREAMING = "lambda-runtime-function-response-mode", "streaming"
+OCTETS = "application/octet-stream"
 CAUSE_TYPE = "application/vnd.aws.lambda.error.cause+json"
 ERROR_TYPE_HEADER = RUNTIME_ERROR_TYPE.lower()
 ERROR_BODY_HEADER = RUNTIME_ERROR_BODY.lower()
@@ -36,6 +42,9 @@ class RuntimeApi:
 
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
+        self._streams: dict[Connection, list[Any]] = {}  # the invocation, and how much of its answer has come
+        self._begin_answer = loop.performers[BeginStream]
+        loop.performers[BeginStream] = self._begin_stream
         loop.performers[Deliver] = self._deliver
         loop.performers[Accept] = lambda command: command.exchange.respond(202, JSON, STATUS_OK)
         loop.performers[Refuse] = self._refuse
@@ -65,6 +74,49 @@ class RuntimeApi:
             return True
         return False
 
+    # -- answers in pieces ----------------------------------------------------------------------------------------
+
+    def wants_pieces(self, request: "Request", connection: "Connection") -> bool:
+        """Whether the caller of this answer wants it as it comes."""
+        if request.headers.get(MODE) != STREAMING or request.method != "POST":
+            return False
+        parts = request.path.split("/")
+        if len(parts) != 6 or parts[3] != "invocation" or parts[5] != "response":
+            return False
+        content_type = request.headers.get("content-type", OCTETS)
+        self._loop.tell(ResponseBegun(connection, parts[4], content_type))
+        return connection in self._streams
+
+    def _begin_stream(self, command: BeginStream) -> None:
+        self._streams[command.exchange] = [command.invocation, 0]
+        self._begin_answer(command)
+
+    def take_pieces(self, connection: "Connection", pieces: "list[bytes]") -> None:
+        """Pass them on, and wait for a slow caller."""
+        stream = self._streams.get(connection)
+        if stream is not None:
+            data = b"".join(pieces)
+            stream[1] += len(data)
+            if stream[1] <= MAX_STREAM:
+                self._loop.performers[Piece](Piece(stream[0], data, connection))
+
+    def cut(self, connection: "Connection") -> None:
+        """The runtime hung up in the middle of its answer."""
+        stream = self._streams.pop(connection, None)
+        if stream is not None:
+            body = error_body("Runtime.TruncatedResponse", "Response payload is truncated")
+            self._loop.tell(ResponseEnded(connection, stream[1], "Runtime.TruncatedResponse", body))
+
+    def _stream_ended(self, request: "Request", connection: "Connection") -> None:
+        _, produced = self._streams.pop(connection)
+        error_type = request.trailers.get(ERROR_TYPE_HEADER, "")
+        body = _decoded(request.trailers.get(ERROR_BODY_HEADER, "")) if error_type else b""
+        if produced > MAX_STREAM:
+            error_type = "Function.ResponseSizeTooLarge"
+            message = f"Response payload size exceeded maximum allowed payload size ({MAX_STREAM} bytes)."
+            body = error_body(error_type, message)
+        self._loop.tell(ResponseEnded(connection, produced, error_type, body))
+
     def _is(self, request: "Request", connection: "Connection", method: str) -> bool:
         if request.method == method:
             return True
@@ -73,8 +125,10 @@ class RuntimeApi:
 
     def _posted(self, request: "Request", connection: "Connection", request_id: str, is_error: bool) -> None:
         headers = request.headers
-        mode = headers.get("lambda-runtime-function-response-mode")
-        if mode is not None and mode.lower() != "streaming":
+        mode = headers.get(MODE)
+        if connection in self._streams:
+            self._stream_ended(request, connection)
+        elif mode is not None and mode != STREAMING:
             self._refuse(Refuse(connection, 400, "InvalidFunctionResponseMode", "Invalid function response mode"))
         elif request.too_large:
             self._loop.tell(ResponsePosted(connection, request_id, b"", too_large=True))

@@ -3,19 +3,29 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Callable
+    from typing import Callable, Protocol
 
     from .connection import Connection
     from .http1 import Request
 
     Handler = Callable[[Request, Connection], bool]
 
+    class Streams(Protocol):
+        """The one of the doors that takes bodies in pieces."""
+
+        def wants_pieces(self, request: Request, connection: Connection) -> bool: ...
+        def take_pieces(self, connection: Connection, pieces: list[bytes]) -> None: ...
+        def cut(self, connection: Connection) -> None: ...
+
 
 class Switch:
     """A door made of doors; what nobody takes is 404."""
 
-    def __init__(self, max_body: int, routes: "Mapping[str, Handler]") -> None:
+    def __init__(self, max_body: int, routes: "Mapping[str, Handler]", streams: "Streams") -> None:
         self.max_body = max_body
+        self.wants_pieces = streams.wants_pieces
+        self.take_pieces = streams.take_pieces
+        self.cut = streams.cut
         self._routes = sorted(routes.items(), key=lambda route: -len(route[0]))
 
     def handle(self, request: "Request", connection: "Connection") -> None:

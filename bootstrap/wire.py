@@ -6,6 +6,8 @@ Imports nothing. Sources: the service's Runtime API (2018-06-01) and Invoke API 
 # Front door, what callers of the service see.
 INVOKE_PREFIX = "/2015-03-31/functions/"
 INVOKE_SUFFIX = "/invocations"
+STREAM_PREFIX = "/2021-11-15/functions/"
+STREAM_SUFFIX = "/response-streaming-invocations"
 
 # Front door, between the manager and its sandboxes only (never part of the service's API).
 INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} once the init phase has ended
@@ -45,6 +47,7 @@ RUNTIME_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 # Limits of the service, bytes.
 MAX_EVENT = 6_291_456  # a synchronous request
 MAX_RESPONSE = 6_291_556  # 6 MiB and 100 bytes
+MAX_STREAM = 209_715_200  # a streamed answer
 MAX_LOG_TAIL = 4_096
 MAX_CLIENT_CONTEXT = 3_583
 MAX_HEADERS = 1_179_648  # clients send single header lines of up to 1 MiB

@@ -67,6 +67,16 @@ def run(step):
         threading.Thread(target=wait_as_extension, args=(identifier,), daemon=True).start()
     elif kind == "chunked":
         stream(rest[0], rest[1])
+    elif kind == "slowly":
+        stream(rest[0], {}, rest[1])
+    elif kind == "large-stream":
+        stream(["x" * (1 << 20)] * rest[0], {})
+    elif kind == "begin":
+        begin()
+        piece(rest[0])
+        time.sleep(0.2)
+    elif kind == "hang-up":
+        connection.close()
     elif kind == "exit":
         os._exit(rest[0])
     elif kind == "signal":
@@ -85,15 +95,23 @@ def run(step):
             ask("POST", f"{API}/invocation/{headers['Lambda-Runtime-Aws-Request-Id']}/response", payload.encode())
 
 
-def stream(parts, trailers):
+def begin():
     connection.putrequest("POST", f"{API}/invocation/{request_id}/response")
     connection.putheader("Transfer-Encoding", "chunked")
     connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
-    if trailers:
-        connection.putheader("Trailer", ", ".join(trailers))
+    connection.putheader("Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body")
     connection.endheaders()
+
+
+def piece(part):
+    connection.send(b"%x\r\n%s\r\n" % (len(part), part.encode()))
+
+
+def stream(parts, trailers, pause=0):
+    begin()
     for part in parts:
-        connection.send(b"%x\r\n%s\r\n" % (len(part), part.encode()))
+        piece(part)
+        time.sleep(pause)
     end = "".join(f"{name}: {value}\r\n" for name, value in trailers.items())
     connection.send(b"0\r\n" + end.encode() + b"\r\n")
     response = connection.getresponse()

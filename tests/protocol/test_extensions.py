@@ -151,7 +151,6 @@ def test_an_extension_that_cannot_go_on_says_so(emulate: Start, install: Install
     emulator = emulate(LOOP, **install(ill=script))
     answer = emulator.invoke({})
     assert answer.document["errorType"] == kind
-    assert said(emulator, "ill")[1]["status"] == 202
     assert f"Phase: init\tStatus: error\tError Type: {kind}" in emulator.log
 
 
