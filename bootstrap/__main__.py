@@ -17,6 +17,10 @@ from .settings import Settings, read
 from .supervisor import Supervisor
 from .switch import Switch
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .concurrent import ConcurrentMachine
+
 VERSION = "0.1.0"
 # Together well below the 1,024 descriptors that a container may be given.
 RUNTIME_CONNECTIONS = 128
@@ -35,7 +39,7 @@ def main() -> None:
         sys.exit(2)
     os.umask(0o022)
     supervisor = Supervisor(settings)
-    loop = Loop(Machine(settings.timeout_s, settings.grace_s), settings, supervisor, log)
+    loop = Loop(_machine(settings), settings, supervisor, log)
     callers = FrontDoor(loop)
     runtime = RuntimeApi(loop)
     routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
@@ -49,6 +53,14 @@ def main() -> None:
     loop.tell(Booted(supervisor.extension_names))
     loop.run()
     _leave(settings)
+
+
+def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
+    if settings.max_concurrency is None:
+        return Machine(settings.timeout_s, settings.grace_s)
+    from .concurrent import ConcurrentMachine
+
+    return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)
 
 
 def _bind_tcp(address: "tuple[str, int]") -> "_socket.socket":

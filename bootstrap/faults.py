@@ -1,6 +1,7 @@
 """What a caller and the log are told when a runtime ends, fails to start or reports an error (service spec §2.3)."""
 
 from .records import Record
+from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +69,12 @@ def error_body(error_type: str, message: str) -> bytes:
     import json  # 4 ms that only failures pay
 
     return json.dumps({"errorType": error_type, "errorMessage": message}, separators=(",", ":")).encode()
+
+
+def too_large_body() -> bytes:
+    """What a caller gets instead of an answer past the limit."""
+    message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+    return error_body("Function.ResponseSizeTooLarge", message)
 
 
 def known_error_type(text: str) -> str:

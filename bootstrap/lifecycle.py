@@ -92,7 +92,7 @@ from .events import (
     TimerFired,
 )
 from .extensions import Extension, Refusal, Roster
-from .faults import ExitCause, cause_of, error_body, extension_cause, known_error_type
+from .faults import ExitCause, cause_of, error_body, extension_cause, known_error_type, too_large_body
 from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
@@ -423,10 +423,9 @@ class Machine:
         assert invocation is not None
         self.runtime = RESPONDED
         if event.too_large:
-            message = f"xceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
-            body = error_body("Function.ResponseSizeTooLarge", f"Response payload size e{message}")
-            self._fail(body, "error", "Function.ResponseSizeTooLarge", at)
-            self._out.append(Refuse(event.exchange, 413, "RequestEntityTooLarge", f"E{message}"))
+            self._fail(too_large_body(), "error", "Function.ResponseSizeTooLarge", at)
+            message = f"Exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+            self._out.append(Refuse(event.exchange, 413, "RequestEntityTooLarge", message))
             return
         self._done("success", at, len(event.body))
         if not self.roster.subscribers(extensions.INVOKE):

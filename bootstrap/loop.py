@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import _socket
     from typing import Any, Callable, Protocol
 
+    from .concurrent import ConcurrentMachine
     from .connection import Connection
     from .http1 import Request
     from .lifecycle import Machine
@@ -74,7 +75,9 @@ WRITE = select.EPOLLOUT
 class Loop:
     """Owns every descriptor of the process."""
 
-    def __init__(self, machine: "Machine", settings: "Settings", supervisor: "Supervisor", log: Log) -> None:
+    def __init__(
+        self, machine: "Machine | ConcurrentMachine", settings: "Settings", supervisor: "Supervisor", log: Log
+    ) -> None:
         self.machine = machine
         self.settings = settings
         self.supervisor = supervisor

@@ -65,6 +65,7 @@ class Settings(Record):
     log_path: str
     user: "tuple[int, int] | None"
     grace_s: float
+    max_concurrency: "int | None"  # None: one invocation at a time, with all that goes with it
     extensions: "tuple[str, ...]"  # paths of the external ones
     has_extensions_api: bool
 
@@ -106,6 +107,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         log_path=environ.get(ENV_LOG, ""),
         user=_user(environ.get("RIE_USER", "")),
         grace_s=_number(environ, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
+        max_concurrency=_concurrency(seen),
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
     )
@@ -159,6 +161,10 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
     variables["AWS_LAMBDA_RUNTIME_API"] = runtime_api
     return variables
+
+
+def _concurrency(values: "Mapping[str, str]") -> "int | None":
+    return int(_number(values, "AWS_LAMBDA_MAX_CONCURRENCY", 1)) if values.get("AWS_LAMBDA_MAX_CONCURRENCY") else None
 
 
 def _extensions(directory: str) -> "tuple[str, ...]":

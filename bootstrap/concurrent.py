@@ -1,0 +1,324 @@
+"""An environment whose one runtime works on many invocations at a time (AWS_LAMBDA_MAX_CONCURRENCY): no I/O, no clock.
+
+Each poll of the runtime is a place for one invocation; where no place is free the caller waits, in order. What is
+different from `lifecycle.Machine` (service facts: managed instances):
+
+1.  A timeout answers the caller and kills nobody, because others are being worked on; a late answer is 410.
+2.  The end of the runtime's process fails all that it was working on; the next invocation starts another.
+3.  Init may take as long as an invocation, and at least 130 s.
+4.  Extensions are not told of invocations, and external ones are not started; the runtime's own may register and wait.
+"""
+
+import collections
+
+from .commands import (
+    Accept,
+    Answer,
+    CancelTimer,
+    Deliver,
+    Exit,
+    KillRuntime,
+    LetIn,
+    Refuse,
+    ReportEnd,
+    ReportFault,
+    ReportIdle,
+    ReportInit,
+    ReportStart,
+    SetTimer,
+    SpawnRuntime,
+    TerminateRuntime,
+    TurnAway,
+)
+from .errors import IllegalEvent
+from .events import (
+    Booted,
+    ErrorPosted,
+    ExtensionErrorPosted,
+    ExtensionPolled,
+    ExtensionRegistered,
+    InitErrorPosted,
+    Invocation,
+    InvokeReceived,
+    NextPolled,
+    PollLost,
+    ResponseBegun,
+    ResponsePosted,
+    RuntimeExited,
+    ShutdownRequested,
+    SpawnFailed,
+    TimerFired,
+)
+from .extensions import Refusal, Roster
+from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
+from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES
+from .wire import MAX_RESPONSE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .records import Record
+
+BOOT, ABSENT, INIT, READY, SHUTDOWN = "boot", "absent", "init", "ready", "shutdown"
+INIT_LIMIT_S = 130.0  # AWS: at least this, for environments of this kind
+DEADLINE = "deadline "  # and a request id: the timer of an invocation that runs
+MAX_EXPIRED = 10_000  # ids of invocations that timed out and may still be answered
+
+
+class ConcurrentMachine:
+    """Takes the events of `lifecycle.Machine` and gives its commands."""
+
+    def __init__(self, timeout_s: float, grace_s: float, limit: int) -> None:
+        self.timeout_s = timeout_s
+        self.grace_s = grace_s
+        self.limit = limit
+        self.state = BOOT
+        self.init_result: ReportInit | None = None
+        self._roster = Roster()
+        self._waiting: collections.deque[Invocation] = collections.deque()
+        self._waiting_bytes = 0
+        self._polls: list[Any] = []
+        self._running: dict[str, tuple[Invocation, float]] = {}  # and when it began
+        self._expired: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._spawned_at = 0.0
+        self._init_ms: float | None = None
+        self._cause: ExitCause | None = None
+        self._out: list[Record] = []
+
+    def __repr__(self) -> str:
+        return f"<ConcurrentMachine {self.state}, {len(self._running)} running, {len(self._waiting)} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """How many invocations wait in line."""
+        return len(self._waiting)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._running and not self._waiting and self.state in (READY, ABSENT)
+
+    def accept(self, event: "Record", at: float) -> "list[Record]":
+        """As `lifecycle.Machine.accept`."""
+        handler = HANDLERS.get(type(event))
+        if handler is None:
+            raise IllegalEvent(f"cannot take {event!r}: it is no event of this machine")
+        handler(self, event, at)
+        out, self._out = self._out, []
+        return out
+
+    def _booted(self, event: Booted, at: float) -> None:
+        if self.state != BOOT:
+            raise IllegalEvent(f"cannot boot: the state is {self.state}")
+        self._spawn(at)
+
+    def _spawn(self, at: float) -> None:
+        self.state = INIT
+        self._spawned_at = at
+        self._cause = None
+        self._roster.begin(())
+        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(INIT_LIMIT_S, self.timeout_s))]
+
+    # -- invocations ----------------------------------------------------------------------------------------------
+
+    def _invoke_received(self, event: InvokeReceived, at: float) -> None:
+        invocation = event.invocation
+        if self.state == SHUTDOWN:
+            self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
+        elif len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(invocation.body) > MAX_WAITING_BYTES:
+            self._out.append(TurnAway(invocation, TurnAway.FULL))
+        elif invocation.request_id in self._running:
+            message = f"the request id {invocation.request_id} is in use"
+            self._out.append(Answer(invocation, error_body("Client.DuplicatedInvokeId", message), is_error=True))
+        else:
+            self._waiting.append(invocation)
+            self._waiting_bytes += len(invocation.body)
+            if self.state == ABSENT:
+                self._spawn(at)
+            self._dispatch(at)
+
+    def _dispatch(self, at: float) -> None:
+        while self._waiting and self._polls and len(self._running) < self.limit:
+            invocation = self._waiting.popleft()
+            self._waiting_bytes -= len(invocation.body)
+            self._running[invocation.request_id] = (invocation, at)
+            deadline_at = at + self.timeout_s
+            self._out += [
+                ReportStart(invocation),
+                SetTimer(DEADLINE + invocation.request_id, deadline_at),
+                Deliver(self._polls.pop(0), invocation, deadline_at),
+            ]
+
+    def _end(self, request_id: str, status: str, at: float, error_type: str = "") -> Invocation:
+        invocation, began_at = self._running.pop(request_id)
+        self._out.append(CancelTimer(DEADLINE + request_id))
+        self._out.append(ReportEnd(invocation, status, (at - began_at) * 1e3, self._init_ms, error_type))
+        self._init_ms = None
+        return invocation
+
+    def _after_answer(self) -> None:
+        if self.is_free:
+            self._out.append(ReportIdle())
+
+    def _is_running(self, exchange: "Any", request_id: str) -> bool:
+        if request_id in self._running:
+            return True
+        if request_id in self._expired:
+            self._out.append(Refuse(exchange, 410, "InvokeTimeout", "Invoke timeout"))
+        else:
+            self._out.append(Refuse(exchange, 400, "InvalidRequestID", "Invalid request ID"))
+        return False
+
+    def _response_posted(self, event: ResponsePosted, at: float) -> None:
+        if not self._is_running(event.exchange, event.request_id):
+            return
+        if event.too_large:
+            invocation = self._end(event.request_id, "error", at, "Function.ResponseSizeTooLarge")
+            self._out.append(Answer(invocation, too_large_body(), is_error=True))
+            message = f"Exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+            self._out.append(Refuse(event.exchange, 413, "RequestEntityTooLarge", message))
+        else:
+            invocation = self._end(event.request_id, "success", at)
+            self._out += [Answer(invocation, event.body), Accept(event.exchange)]
+        self._after_answer()
+
+    def _error_posted(self, event: ErrorPosted, at: float) -> None:
+        if self._is_running(event.exchange, event.request_id):
+            invocation = self._end(event.request_id, "error", at, known_error_type(event.error_type))
+            self._out += [Answer(invocation, event.body, is_error=True), Accept(event.exchange)]
+            self._after_answer()
+
+    def _timer_fired(self, event: TimerFired, at: float) -> None:
+        if event.name.startswith(DEADLINE) and event.name[len(DEADLINE) :] in self._running:
+            self._time_out(event.name[len(DEADLINE) :], at)
+        elif event.name == INIT_TIMER and self.state == INIT:
+            self._cause = ExitCause("Sandbox.Timedout", "the init phase took too long")
+            self._out.append(KillRuntime())
+        elif event.name == EXIT_TIMER:
+            self._out.append(KillRuntime())
+
+    def _time_out(self, request_id: str, at: float) -> None:
+        """Rule 1."""
+        message = f"Task timed out after {self.timeout_s:.2f} seconds"
+        self._out.append(ReportFault(request_id, message + "\n"))
+        invocation = self._end(request_id, "timeout", at, "Sandbox.Timedout")
+        body = error_body("Sandbox.Timedout", f"RequestId: {request_id} Error: {message}")
+        self._out.append(Answer(invocation, body, is_error=True))
+        self._expired[request_id] = None
+        if len(self._expired) > MAX_EXPIRED:
+            self._expired.popitem(last=False)
+        self._after_answer()
+
+    # -- the runtime ----------------------------------------------------------------------------------------------
+
+    def _next_polled(self, event: NextPolled, at: float) -> None:
+        self._polls.append(event.exchange)
+        if self.state == INIT:
+            self.state = READY
+            self._roster.is_closed = True
+            report = ReportInit("init", "success", (at - self._spawned_at) * 1e3)
+            self._init_ms = report.duration_ms if self.init_result is None else None
+            self.init_result = report
+            self._out += [CancelTimer(INIT_TIMER), report]
+        self._dispatch(at)
+        self._after_answer()
+
+    def _poll_lost(self, event: PollLost, at: float) -> None:
+        if event.exchange in self._polls:
+            self._polls.remove(event.exchange)
+
+    def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
+        if self.state != INIT or self._cause is not None:
+            message = (
+                "State transition from Ready to InitError failed for runtime. Error: State transition is not allowed"
+            )
+            self._out.append(Refuse(event.exchange, 403, "InvalidStateTransition", message))
+            return
+        self._cause = ExitCause(known_error_type(event.error_type), "", event.body)
+        self._out += [Accept(event.exchange), SetTimer(EXIT_TIMER, at + EXIT_GRACE_S)]
+
+    def _spawn_failed(self, event: SpawnFailed, at: float) -> None:
+        self._runtime_ended(ExitCause(event.error_type, event.message), at)
+
+    def _runtime_exited(self, event: RuntimeExited, at: float) -> None:
+        self._runtime_ended(self._cause or cause_of(event), at)
+
+    def _runtime_ended(self, cause: ExitCause, at: float) -> None:
+        """Rule 2; those who wait for an init that failed are told so."""
+        self._polls.clear()
+        self._out += [CancelTimer(INIT_TIMER), CancelTimer(EXIT_TIMER)]
+        if self.state == SHUTDOWN:
+            self._out.append(Exit())
+            return
+        if cause.message:
+            self._out.append(ReportFault("", f"Error: {cause.message}\n{cause.payload_type}"))
+        failed = [self._end(request_id, "failure", at, cause.error_type) for request_id in list(self._running)]
+        if self.state == INIT:
+            self.init_result = ReportInit("init", "error", (at - self._spawned_at) * 1e3, cause.error_type)
+            self._out.append(self.init_result)
+            failed += self._waiting
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        for invocation in failed:
+            self._out.append(Answer(invocation, cause.body_for(invocation.request_id), is_error=True))
+        self.state = ABSENT
+        if self._waiting:
+            self._spawn(at)
+        else:
+            self._after_answer()
+
+    def _shutdown_requested(self, event: ShutdownRequested, at: float) -> None:
+        if self.state == SHUTDOWN:
+            return
+        for invocation in [*(invocation for invocation, _ in self._running.values()), *self._waiting]:
+            self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
+        self._out += [CancelTimer(DEADLINE + request_id) for request_id in self._running]
+        self._running.clear()
+        self._waiting.clear()
+        is_gone = self.state in (ABSENT, BOOT)
+        self.state = SHUTDOWN
+        self._out += [Exit()] if is_gone else [TerminateRuntime(), SetTimer(EXIT_TIMER, at + self.grace_s)]
+
+    # -- rule 4 ---------------------------------------------------------------------------------------------------
+
+    def _extension_registered(self, event: ExtensionRegistered, at: float) -> None:
+        result = self._roster.register(event.name, event.events, event.identifier)
+        if isinstance(result, Refusal):
+            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
+        else:
+            self._out.append(LetIn(event.exchange, event.identifier, event.wants_account))
+
+    def _extension_polled(self, event: ExtensionPolled, at: float) -> None:
+        result = self._roster.poll(event.identifier, event.exchange)
+        if isinstance(result, Refusal):
+            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
+
+    def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
+        result = self._roster.fail(event.identifier, event.at_init)
+        if isinstance(result, Refusal):
+            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
+        else:
+            self._out += [Accept(event.exchange), KillRuntime()]
+
+    def _response_begun(self, event: ResponseBegun, at: float) -> None:
+        """Answers are taken whole here; `ResponsePosted` follows."""
+
+
+HANDLERS: "dict[type, Callable[..., None]]" = {
+    Booted: ConcurrentMachine._booted,
+    InvokeReceived: ConcurrentMachine._invoke_received,
+    NextPolled: ConcurrentMachine._next_polled,
+    PollLost: ConcurrentMachine._poll_lost,
+    ResponseBegun: ConcurrentMachine._response_begun,
+    ResponsePosted: ConcurrentMachine._response_posted,
+    ErrorPosted: ConcurrentMachine._error_posted,
+    InitErrorPosted: ConcurrentMachine._init_error_posted,
+    ExtensionRegistered: ConcurrentMachine._extension_registered,
+    ExtensionPolled: ConcurrentMachine._extension_polled,
+    ExtensionErrorPosted: ConcurrentMachine._extension_error_posted,
+    RuntimeExited: ConcurrentMachine._runtime_exited,
+    SpawnFailed: ConcurrentMachine._spawn_failed,
+    TimerFired: ConcurrentMachine._timer_fired,
+    ShutdownRequested: ConcurrentMachine._shutdown_requested,
+}
