@@ -40,7 +40,7 @@ def main() -> None:
     os.umask(0o022)
     supervisor = Supervisor(settings)
     loop = Loop(_machine(settings), settings, supervisor, log)
-    callers = FrontDoor(loop)
+    callers = _front_door(settings, loop)
     runtime = RuntimeApi(loop)
     routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
     extensions = ExtensionsApi(loop)
@@ -49,7 +49,8 @@ def main() -> None:
     loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes, runtime), RUNTIME_CONNECTIONS)
     loop.listen(front_door, callers, CALLER_CONNECTIONS)
     loop.watch_signals()
-    log.write(init_start_line(VERSION).encode())
+    if not settings.is_compat:
+        log.write(init_start_line(VERSION).encode())
     loop.tell(Booted(supervisor.extension_names))
     loop.run()
     _leave(settings)
@@ -61,6 +62,14 @@ def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)
+
+
+def _front_door(settings: Settings, loop: Loop) -> FrontDoor:
+    if not settings.is_compat:
+        return FrontDoor(loop)
+    from .compat_door import CompatDoor
+
+    return CompatDoor(loop)
 
 
 def _bind_tcp(address: "tuple[str, int]") -> "_socket.socket":

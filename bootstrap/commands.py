@@ -45,11 +45,15 @@ class Refuse(Record):
 
 
 class Answer(Record):
-    """Give the caller the result; `is_error` says that `body` is an error of the function."""
+    """Give the caller the result; `is_error` says that `body` is an error of the function.
+
+    `kind` is one of "success", "error", "timeout", "exit", "init-error" (the runtime's own words), "init-failure".
+    """
 
     invocation: "Invocation"
     body: bytes
     is_error: bool = False
+    kind: str = "success"
 
 
 class TurnAway(Record):

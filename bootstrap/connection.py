@@ -35,6 +35,7 @@ class Connection:
         "_drained",
         "_fd",
         "_is_closing",
+        "_is_head",
         "_is_open",
         "_is_pumping",
         "_keep_alive",
@@ -65,6 +66,7 @@ class Connection:
         self._mask = READ
         self._is_open = True
         self._is_closing = False
+        self._is_head = False  # the open request wants no body in its answer
         self._is_pumping = False
         self._keep_alive = True
         self.touched_at = time.monotonic()
@@ -150,6 +152,7 @@ class Connection:
             return False
         self.is_busy = True
         self._keep_alive = request.keep_alive
+        self._is_head = request.method == "HEAD"
         self._door.handle(request, self)
         return True
 
@@ -157,7 +160,8 @@ class Connection:
         """Answer the open request; nothing happens if the client has gone."""
         if not self._is_open:
             return
-        self._send(response(status, headers, body, self._keep_alive))
+        data = response(status, headers, body, self._keep_alive)
+        self._send(data[: len(data) - len(body)] if self._is_head else data)
         self._answered()
 
     def _answered(self) -> None:

@@ -79,19 +79,19 @@ class FrontDoor:
         streamed = _named(path, STREAM_PREFIX, STREAM_SUFFIX)
         if name or streamed:
             if request.method != "POST":
-                _refuse(connection, 405, "MethodNotAllowedException", "Invoke is a POST request", ("Allow", "POST"))
+                refuse(connection, 405, "MethodNotAllowedException", "Invoke is a POST request", ("Allow", "POST"))
                 return
             try:
                 self._invoke(request, connection, name or streamed, wants_stream=bool(streamed))
             except BadRequest as error:
-                _refuse(connection, error.status, error.code, str(error))
+                refuse(connection, error.status, error.code, str(error))
             return
         if self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
             return
         usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
         message = f"no operation at {request.method} {path}; {usage}"
-        _refuse(connection, 404, "UnknownOperationException", message)
+        refuse(connection, 404, "UnknownOperationException", message)
 
     def _wait(self, path: str, connection: "Connection") -> None:
         """The manager asks to be told of the end of init, or of an invocation."""
@@ -135,7 +135,7 @@ class FrontDoor:
         if not self._settings.is_managed:
             _check_json(request.body)
         request_id = headers.get(_REQUEST_ID, "")
-        if not _is_request_id(request_id):
+        if not is_request_id(request_id):
             request_id = new_id()
         invocation = Invocation(
             request_id=request_id,
@@ -205,9 +205,9 @@ class FrontDoor:
             document = b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
             caller.respond(429, [*JSON, (ERROR_TYPE, "TooManyRequestsException")], document)
         elif command.reason == TurnAway.BUSY:
-            _refuse(caller, 409, "ResourceConflictException", command.reason)
+            refuse(caller, 409, "ResourceConflictException", command.reason)
         else:
-            _refuse(caller, 503, "ServiceException", command.reason)
+            refuse(caller, 503, "ServiceException", command.reason)
 
     def _is_idle(self, _: ReportIdle) -> None:
         waiters, self._idle_waiters = self._idle_waiters, []
@@ -234,7 +234,7 @@ def _named(path: str, prefix: str, suffix: str) -> str:
     return "" if "/" in name else name
 
 
-def _refuse(connection: "Connection", status: int, code: str, message: str, *headers: "tuple[str, str]") -> None:
+def refuse(connection: "Connection", status: int, code: str, message: str, *headers: "tuple[str, str]") -> None:
     import json
 
     document = {} if code in FRONT_END_CODES else {"Type": "User" if status < 500 else "Service"}
@@ -296,6 +296,6 @@ def _patience(text: "str | None") -> "float | None":
         return None
 
 
-def _is_request_id(text: str) -> bool:
+def is_request_id(text: str) -> bool:
     """A UUID, and nothing that could break a path, a header or a log line."""
     return len(text) == 36 and text.count("-") == 4 and HEX.issuperset(text.replace("-", ""))

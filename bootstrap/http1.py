@@ -29,6 +29,7 @@ REASONS = {
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    502: "Bad Gateway",
     501: "Not Implemented",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",

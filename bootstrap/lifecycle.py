@@ -263,7 +263,7 @@ class Machine:
         if not self._is_answered:
             self._out.append(ReportFault(self._current.request_id, message + "\n"))
             body = error_body("Sandbox.Timedout", f"RequestId: {self._current.request_id} Error: {message}")
-            self._fail(body, "timeout", "Sandbox.Timedout", ended_at)
+            self._fail(body, "timeout", "Sandbox.Timedout", ended_at, "timeout")
         elif not self._is_reported:
             self._out.append(ReportFault(self._current.request_id, message + "\n"))
             self._report_end("timeout", "", ended_at)
@@ -357,7 +357,7 @@ class Machine:
             self._waiting_bytes -= len(invocation.body)
             self._out.append(TurnAway(invocation, TurnAway.BUSY))
 
-    def _fail(self, body: bytes, status: str, error_type: str, at: float) -> None:
+    def _fail(self, body: bytes, status: str, error_type: str, at: float, kind: str = "error") -> None:
         """Answer the current invocation with an error of the function, and report its end."""
         invocation = self._current
         assert invocation is not None
@@ -367,7 +367,7 @@ class Machine:
         if self._is_streaming:
             self._out.append(EndStream(invocation, error_type, body))
         else:
-            self._out.append(Answer(invocation, body, is_error=True))
+            self._out.append(Answer(invocation, body, is_error=True, kind=kind))
         self._is_answered = True
 
     def _done(self, status: str, at: float, produced: int, error_type: str = "") -> None:
@@ -560,7 +560,9 @@ class Machine:
                 self._report_init("invoke", "error", at, cause.error_type)
             if not self._is_answered:
                 self._report_cause(self._current.request_id, cause)
-                self._fail(cause.body_for(self._current.request_id), "failure", cause.error_type, at)
+                in_init = "init-failure" if cause.body is None else "init-error"
+                kind = in_init if self._is_in_init else "exit"
+                self._fail(cause.body_for(self._current.request_id), "failure", cause.error_type, at, kind)
             elif not self._is_reported:
                 self._report_end("success", "", at)
         self._close(RESET, FAILURE, at)

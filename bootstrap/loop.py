@@ -105,7 +105,7 @@ class Loop:
             ReportInit: self._report_init,
             ReportStart: self._report_start,
             ReportFault: self._report_fault,
-            ReportExtension: lambda report: self.log.write(extension_line(report).encode()),
+            ReportExtension: self._report_extension,
             ReportRuntimeDone: lambda _: None,
             ReportIdle: lambda _: None,
             ReportEnd: self._report_end,
@@ -258,8 +258,12 @@ class Loop:
 
     def _report_init(self, report: ReportInit) -> None:
         self._drain()
-        if report.status != "success":
+        if report.status != "success" and not self.settings.is_compat:
             self.log.write(init_report_line(report).encode())
+
+    def _report_extension(self, report: ReportExtension) -> None:
+        if not self.settings.is_compat:
+            self.log.write(extension_line(report).encode())
 
     def _report_start(self, command: ReportStart) -> None:
         self._drain()
@@ -268,6 +272,8 @@ class Loop:
 
     def _report_fault(self, fault: ReportFault) -> None:
         self._drain()
+        if self.settings.is_compat:
+            return
         prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
         self.log.write(f"{prefix}{fault.text}\n".encode())
 
@@ -277,6 +283,11 @@ class Loop:
             reader.flush()
         self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
         self.last_report = report
+        if self.settings.is_compat:
+            from .compat import end_lines as compat_end_lines
+
+            self.log.write(compat_end_lines(report, self.settings.memory_mb).encode())
+            return
         self.log.write(end_lines(report, self.settings.memory_mb, self.used_mb).encode())
 
     def _watch_log(self) -> None:

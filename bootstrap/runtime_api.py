@@ -160,7 +160,8 @@ class RuntimeApi:
     def _refuse(self, command: Refuse) -> None:
         import json
 
-        body = json.dumps({"errorMessage": command.message, "errorType": command.error_type}) + "\n"
+        document = {"errorMessage": command.message, "errorType": command.error_type}
+        body = json.dumps(document, separators=(",", ":")) + "\n"
         command.exchange.respond(command.status, JSON, body.encode())
 
 
@@ -185,4 +186,4 @@ def _error_document(request: "Request") -> bytes:
         kept = {name: document[name] for name in ("errorMessage", "errorType", "stackTrace") if name in document}
     except (ValueError, TypeError, RecursionError):
         return b'"Invalid error body"'
-    return json.dumps(kept).encode()
+    return json.dumps(kept, separators=(",", ":")).encode()

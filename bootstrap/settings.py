@@ -68,6 +68,12 @@ class Settings(Record):
     max_concurrency: "int | None"  # None: one invocation at a time, with all that goes with it
     extensions: "tuple[str, ...]"  # paths of the external ones
     has_extensions_api: bool
+    profile: str
+
+    @property
+    def is_compat(self) -> bool:
+        """Whether callers get what AWS's own emulator would answer."""
+        return self.profile == "compat"
 
     @property
     def is_managed(self) -> bool:
@@ -82,6 +88,10 @@ class Settings(Record):
 
     def arn_for(self, name: str) -> str:
         """The ARN of the function that a caller named, where nothing else says it."""
+        if self.is_compat:
+            from .compat import function_arn
+
+            return function_arn(self.function_name)
         return f"arn:aws:lambda:{self.region}:{self.account}:function:{name}"
 
 
@@ -90,12 +100,17 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     packed = environ.get(ENV_VARIABLES)
     seen = environ if packed is None else unpack(packed)
     command, handler = _command(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
+    profile, timeout_s = _profile(environ.get("RIE_PROFILE") or "aws"), "3"
+    if profile == "compat":
+        from .compat import TIMEOUT_S, VARIABLES
+
+        seen, timeout_s = {**VARIABLES, **seen}, str(TIMEOUT_S)
     variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
     return Settings(
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
         memory_mb=int(_number(variables, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1)),
-        timeout_s=_number(seen, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default="3"),
+        timeout_s=_number(seen, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default=timeout_s),
         region=variables["AWS_REGION"],
         account=seen.get("AWS_ACCOUNT_ID", "123456789012"),
         command=command,
@@ -110,6 +125,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         max_concurrency=_concurrency(seen),
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
+        profile=profile,
     )
 
 
@@ -184,6 +200,12 @@ def _number(values: "Mapping[str, str]", name: str, least: float, default: str =
     if not least <= number < 1e9:
         raise SettingsError(f"cannot read {name}: {text!r} is not a number of at least {least}")
     return number
+
+
+def _profile(text: str) -> str:
+    if text not in ("aws", "compat"):
+        raise SettingsError(f"cannot read RIE_PROFILE: {text!r} is neither aws nor compat")
+    return text
 
 
 def _address(text: str) -> "tuple[str, int]":

