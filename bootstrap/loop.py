@@ -67,7 +67,8 @@ if TYPE_CHECKING:
 
 # A request that stops coming half-way is cut after this long, so that slow senders can't use up the connections.
 MAX_SILENCE_S = 60.0
-SWEEP_TIMER = "sweep"
+SWEEP_TIMER, MEMORY_TIMER = "sweep", "memory"
+MEMORY_PERIOD_S = 0.05
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
@@ -177,6 +178,8 @@ class Loop:
                 for listener in self._listeners:
                     listener.close_stalled(now - MAX_SILENCE_S)
                 self._reap()
+            elif name == MEMORY_TIMER:
+                self._check_memory()
             else:
                 del self._timers[name]
                 self.tell(TimerFired(name))
@@ -218,7 +221,21 @@ class Loop:
             self.tell(exited)
 
     def _spawn(self, command: SpawnRuntime) -> None:
+        self._watch_memory()
         self._take_up(RUNTIME, self.supervisor.spawn_runtime())
+
+    def _watch_memory(self) -> None:
+        """Where the kernel does not limit the function, look often enough, as long as it works."""
+        if self.supervisor.watched_mb:
+            self._timers[MEMORY_TIMER] = time.monotonic() + MEMORY_PERIOD_S
+
+    def _check_memory(self) -> None:
+        del self._timers[MEMORY_TIMER]
+        if self.supervisor.kill_if_too_large():
+            limit_mb = self.supervisor.watched_mb
+            self.log.write(f"rie: the function held more than its {limit_mb} MB and was killed\n".encode())
+        elif not self.machine.is_free:
+            self._watch_memory()
 
     def _launch(self, command: LaunchExtension) -> None:
         self._take_up(command.name, self.supervisor.launch_extension(command.name))
@@ -266,6 +283,7 @@ class Loop:
             self.log.write(extension_line(report).encode())
 
     def _report_start(self, command: ReportStart) -> None:
+        self._watch_memory()
         self._drain()
         self.log.begin()
         self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())

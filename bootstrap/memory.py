@@ -32,7 +32,11 @@ class Gauge:
     def peak_kb(self, pids: "list[int]") -> int:
         """The most that living processes have each had resident, added up."""
         self._forget_all_but(pids)
-        return sum(_peak_kb(self._read(f"/proc/{pid}/status")) for pid in pids)
+        return sum(_field_kb(self._read(f"/proc/{pid}/status"), b"\nVmHWM:") for pid in pids)
+
+    def resident_kb(self, pids: "list[int]") -> int:
+        """What living processes have resident now, added up."""
+        return sum(_field_kb(self._read(f"/proc/{pid}/status"), b"\nVmRSS:") for pid in pids)
 
     def descendants(self, pid: int) -> "list[int]":
         """A process and all that descend from it."""
@@ -63,9 +67,10 @@ class Gauge:
                 self._close(path)
 
 
-def _peak_kb(status: bytes) -> int:
-    at = status.find(b"\nVmHWM:")  # a line of its own: the name of a process can be anything, but has no newline
-    return int(status[at + 7 : status.index(b"kB", at)]) if at >= 0 else 0
+def _field_kb(status: bytes, name: bytes) -> int:
+    """`name` begins with a newline: the name of a process can be anything, but has none in it."""
+    at = status.find(name)
+    return int(status[at + len(name) : status.index(b"kB", at)]) if at >= 0 else 0
 
 
 def limit_kb() -> int:

@@ -53,6 +53,7 @@ class Settings(Record):
     function_name: str
     function_version: str
     memory_mb: int
+    memory_limit_mb: int  # what the function may hold where the container has no limit of its own; 0: no matter
     timeout_s: float
     region: str
     account: str
@@ -110,6 +111,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
         memory_mb=int(_number(variables, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1)),
+        memory_limit_mb=_memory_limit(seen, is_managed=bool(environ.get(ENV_SOCKET))),
         timeout_s=_number(seen, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default=timeout_s),
         region=variables["AWS_REGION"],
         account=seen.get("AWS_ACCOUNT_ID", "123456789012"),
@@ -177,6 +179,12 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
     variables["AWS_LAMBDA_RUNTIME_API"] = runtime_api
     return variables
+
+
+def _memory_limit(values: "Mapping[str, str]", is_managed: bool) -> int:
+    """Only a size that somebody asked for is a limit; the manager sets one that the kernel keeps."""
+    name = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
+    return 0 if is_managed or not values.get(name) else int(_number(values, name, 1))
 
 
 def _concurrency(values: "Mapping[str, str]") -> "int | None":

@@ -27,6 +27,7 @@ class Supervisor:
         self._oom_kills = memory.oom_kills()
         self._limit_kb = memory.limit_kb()
         self._gauge = memory.Gauge()
+        self._was_killed_for_memory = False
         self._is_init = os.getpid() == 1
 
     @property
@@ -113,7 +114,24 @@ class Supervisor:
             return ExtensionExited(name, exit_status, number)
         return RuntimeExited(exit_status, number, number == signal.SIGKILL and self._was_oom())
 
+    @property
+    def watched_mb(self) -> int:
+        """The limit that is ours to keep, because the container has none as small; 0 if the kernel keeps it."""
+        limit_mb = self._settings.memory_limit_mb
+        return limit_mb if limit_mb * 1024 < self._limit_kb else 0
+
+    def kill_if_too_large(self) -> bool:
+        """Kill the runtime if it and what it started hold more than `watched_mb`; whether that was so."""
+        if self._gauge.resident_kb(self._processes()) <= self.watched_mb * 1024:
+            return False
+        self._was_killed_for_memory = True
+        self.kill()
+        return True
+
     def _was_oom(self) -> bool:
+        if self._was_killed_for_memory:
+            self._was_killed_for_memory = False
+            return True
         kills = memory.oom_kills()
         was_oom, self._oom_kills = kills > self._oom_kills, kills
         if was_oom and self._limit_kb < memory.NO_LIMIT_KB:

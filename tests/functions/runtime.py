@@ -18,6 +18,7 @@ connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 API = "/2018-06-01/runtime"
 request_id = ""
 identifier = ""
+kept = []
 
 
 def ask(method, path, body=None, headers=None):
@@ -85,6 +86,14 @@ def run(step):
         time.sleep(rest[0])
     elif kind == "print":
         print(rest[0], flush=True)
+    elif kind == "allocate":
+        kept.append([bytearray(os.urandom(1 << 20)) for _ in range(rest[0])])
+        time.sleep(0.3)
+    elif kind == "allocate-in-child":
+        if os.fork() == 0:
+            kept.append([bytearray(os.urandom(1 << 20)) for _ in range(rest[0])])
+            time.sleep(30)
+        os.wait()
     elif kind == "environment":
         print("environment", json.dumps(dict(os.environ)), flush=True)
     elif kind == "ignore-sigterm":

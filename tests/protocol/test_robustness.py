@@ -104,6 +104,25 @@ def _cpu_ticks(emulator: Emulator) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+@pytest.mark.parametrize("where", ["process", "child"])
+def test_too_much_memory_is_an_oom_where_the_container_has_no_limit(emulate: Start, where: str) -> None:
+    step = ["allocate", 400] if where == "process" else ["allocate-in-child", 400]
+    emulator = emulate([["next"], step, ["response", "1"], ["loop"]], AWS_LAMBDA_FUNCTION_MEMORY_SIZE="200")
+    answer = emulator.invoke({})
+    assert answer.document["errorType"] == "Runtime.ExitError"
+    assert answer.document["errorMessage"].endswith("signal: killed")
+    log = emulator.wait_for("REPORT")
+    assert "rie: the function held more than its 200 MB and was killed\n" in log
+    assert "Status: error\tError Type: Runtime.OutOfMemory" in log
+
+
+def test_memory_is_no_limit_unless_somebody_asked_for_it(emulate: Start) -> None:
+    emulator = emulate([["next"], ["allocate", 300], ["response", "1"], ["next"]])
+    assert emulator.invoke({}).body == b"1"
+    used = int(emulator.wait_for("Max Memory Used: ").partition("Max Memory Used: ")[2].split()[0])
+    assert used > 300
+
+
 # -- under a manager ---------------------------------------------------------------------------------------------------
 
 
