@@ -18,7 +18,7 @@ Rules (service specification §3.3 to §3.7):
 7.  What the tables do not list is refused to whoever asked, and changes nothing.
 
     phase      what happens                                 ends with
-    BOOT       nothing                                      Booted                             → INIT
+    BOOT       nothing                                      Booted; if lazy, an invocation     → INIT
     INIT       rule 1                                       all wait                           → IDLE
                                                             an exit, an error, 10 s            → RESET
     IDLE       everyone waits, or nobody is there           an invocation                      → INVOKE
@@ -117,10 +117,12 @@ SPINDOWN, TIMEOUT, FAILURE = "spindown", "timeout", "failure"
 class Machine:
     """One environment: one runtime, its extensions, one invocation at a time."""
 
-    def __init__(self, timeout_s: float, grace_s: float = EXIT_GRACE_S) -> None:
+    def __init__(self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False) -> None:
+        """`is_lazy`: init waits for the first invocation."""
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.phase = BOOT
+        self._is_lazy = is_lazy
         self.runtime = ABSENT
         self.roster = Roster()
         self.init_result: ReportInit | None = None
@@ -172,8 +174,12 @@ class Machine:
     def _booted(self, event: Booted, at: float) -> None:
         if self.phase != BOOT:
             raise IllegalEvent(f"cannot boot: the phase is {self.phase}")
-        self.phase = INIT
         self._external = event.extensions
+        if not self._is_lazy:
+            self._init(at)
+
+    def _init(self, at: float) -> None:
+        self.phase = INIT
         self._out.append(SetTimer(INIT_TIMER, at + INIT_LIMIT_S))
         self._begin_init(at)
 
@@ -347,6 +353,8 @@ class Machine:
             return
         self._waiting.append(invocation)
         self._waiting_bytes += len(invocation.body)
+        if self.phase == BOOT:
+            self._init(at)
         self._advance(at)
         if invocation.patience_s is not None and invocation in self._waiting:
             self._out.append(SetTimer(PATIENCE + invocation.request_id, at + invocation.patience_s))

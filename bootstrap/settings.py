@@ -66,6 +66,7 @@ class Settings(Record):
     log_path: str
     user: "tuple[int, int] | None"
     grace_s: float
+    is_lazy: bool  # init waits for the first invocation
     max_concurrency: "int | None"  # None: one invocation at a time, with all that goes with it
     extensions: "tuple[str, ...]"  # paths of the external ones
     has_extensions_api: bool
@@ -101,7 +102,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     packed = environ.get(ENV_VARIABLES)
     seen = environ if packed is None else unpack(packed)
     command, handler = _command(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
-    profile, timeout_s = _profile(environ.get("RIE_PROFILE") or "aws"), "3"
+    profile, timeout_s = _choice(environ, "RIE_PROFILE", ("aws", "compat")), "3"
     if profile == "compat":
         from .compat import TIMEOUT_S, VARIABLES
 
@@ -124,6 +125,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         log_path=environ.get(ENV_LOG, ""),
         user=_user(environ.get("RIE_USER", "")),
         grace_s=_number(environ, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
+        is_lazy=_choice(environ, "RIE_INIT", ("eager", "lazy")) == "lazy",
         max_concurrency=_concurrency(seen),
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
@@ -210,9 +212,11 @@ def _number(values: "Mapping[str, str]", name: str, least: float, default: str =
     return number
 
 
-def _profile(text: str) -> str:
-    if text not in ("aws", "compat"):
-        raise SettingsError(f"cannot read RIE_PROFILE: {text!r} is neither aws nor compat")
+def _choice(environ: "Mapping[str, str]", name: str, choices: "tuple[str, ...]") -> str:
+    """One of a few words; the first is the default."""
+    text = environ.get(name) or choices[0]
+    if text not in choices:
+        raise SettingsError(f"cannot read {name}: {text!r} is none of {', '.join(choices)}")
     return text
 
 

@@ -283,6 +283,15 @@ def test_a_stopped_process_is_told_from_a_killed_one(emulate: Start) -> None:
     assert emulator.invoke({}).document["errorMessage"].endswith("Runtime exited with error: signal: terminated")
 
 
+def test_init_may_wait_for_the_first_call(emulate: Start) -> None:
+    emulator = emulate([["print", "runtime is here"], ["loop"]], RIE_INIT="lazy")
+    time.sleep(0.5)
+    assert "runtime is here" not in emulator.log
+    assert emulator.invoke({"a": 1}).document == {"a": 1}
+    assert "runtime is here" in emulator.log
+    assert "Init Duration" in emulator.log
+
+
 def test_the_managers_door_is_not_open_to_callers(emulate: Start) -> None:
     emulator = emulate(LOOP)
     forged = "arn:aws:lambda:us-east-1:123456789012:function:other"

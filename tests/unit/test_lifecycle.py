@@ -341,6 +341,22 @@ def test_an_asynchronous_invocation_has_no_caller_to_answer_but_runs() -> None:
     assert of(Answer, story.tell(ResponsePosted("post", "id-9", b""))).invocation.caller is None
 
 
+def test_a_lazy_environment_begins_with_the_first_invocation_and_its_init_is_no_part_of_the_timeout() -> None:
+    story = Story()
+    story.machine = Machine(3.0, is_lazy=True)
+    assert story.tell(Booted()) == []
+    assert kinds(story.tell(InvokeReceived(ONE))) == ["SetTimer", "SpawnRuntime"]
+    assert of(Deliver, story.tell(NextPolled("p"), after=5.0)).deadline_at == story.at + 3.0
+    assert of(ReportEnd, story.tell(ResponsePosted("x", "id-1", b""))).init_ms == pytest.approx(5_000.0)
+
+
+def test_a_lazy_environment_that_was_never_asked_just_ends() -> None:
+    story = Story()
+    story.machine = Machine(3.0, is_lazy=True)
+    story.tell(Booted())
+    of(Exit, story.tell(ShutdownRequested()))
+
+
 EVENTS: list[Any] = [
     InvokeReceived(TWO),
     NextPolled("p"),
