@@ -52,6 +52,7 @@ from .events import (
 from .extensions import Refusal, Roster
 from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
 from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES
+from .quick import deque
 from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ class ConcurrentMachine:
         self.state = BOOT
         self.init_result: ReportInit | None = None
         self._roster = Roster()
-        self._waiting: collections.deque[Invocation] = collections.deque()
+        self._waiting: deque[Invocation] = deque()
         self._waiting_bytes = 0
         self._polls: list[Any] = []
         self._running: dict[str, tuple[Invocation, float]] = {}  # and when it began

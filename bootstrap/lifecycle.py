@@ -39,8 +39,6 @@ The runtime's states, and what may be asked in each (nothing at all in RESET and
     FAILED     403                 403                       403
 """
 
-import collections
-
 from . import extensions
 from .commands import (
     Accept,
@@ -93,6 +91,7 @@ from .events import (
 )
 from .extensions import Extension, Refusal, Roster
 from .faults import ExitCause, cause_of, error_body, extension_cause, known_error_type, too_large_body
+from .quick import deque
 from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
@@ -127,7 +126,7 @@ class Machine:
         self.roster = Roster()
         self.init_result: ReportInit | None = None
         self._external: tuple[str, ...] = ()
-        self._waiting: collections.deque[Invocation] = collections.deque()
+        self._waiting: deque[Invocation] = deque()
         self._waiting_bytes = 0
         self._polls: list[Any] = []
         self._current: Invocation | None = None

@@ -4,10 +4,8 @@ It feeds events in and carries commands out. What a command means on the wire is
 performer for each command type that is theirs.
 """
 
-import collections
 import os
 import select
-import signal
 import sys
 import time
 
@@ -32,6 +30,7 @@ from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
 from .listener import Listener
 from .output import PAUSE_S, LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
 from .process import Started
+from .quick import deque, signal
 from .supervisor import RUNTIME
 
 TYPE_CHECKING = False
@@ -91,7 +90,7 @@ class Loop:
         self._pipes: list[LineReader] = []
         self._pipes_ready = select.poll()
         self._listeners: list[Listener] = []
-        self._events: collections.deque[Record] = collections.deque()
+        self._events: deque[Record] = deque()
         self._is_telling = False
         self._is_over = False
         self._log_is_watched = False

@@ -1,8 +1,8 @@
 """Starting one program: a process group of its own, output in pipes, the function's user; or why it did not start."""
 
 import os
-import signal
 
+from .quick import signal
 from .records import Record
 
 TYPE_CHECKING = False

@@ -1,11 +1,11 @@
 """The processes of an environment, the runtime's and its extensions': started, measured, killed and reaped."""
 
 import os
-import signal
 
 from . import memory, process
 from .events import ExtensionExited, LaunchFailed, RuntimeExited, SpawnFailed
 from .process import NotStarted, Program, Started
+from .quick import signal
 from .settings import BOOTSTRAPS, Settings
 
 TYPE_CHECKING = False

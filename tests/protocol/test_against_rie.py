@@ -22,7 +22,7 @@ from bootstrap.commands import ReportEnd
 from bootstrap.events import Invocation, RuntimeExited
 from bootstrap.faults import cause_of
 from tests.protocol.emulator import Start
-from tests.protocol.rie import CASES, ERROR, FRAMING, INVOKE, Call, Case, Rie, ask, facts, running
+from tests.protocol.aws_rie import CASES, ERROR, FRAMING, INVOKE, Call, Case, Rie, ask, facts, running
 
 # -- differences ------------------------------------------------------------------------------------------------------
 
