@@ -77,6 +77,15 @@ class Connection:
         """Whether nothing is asked, nothing is half-asked and nothing is half-answered."""
         return not self.is_busy and not self._out and self._parser.is_between_requests
 
+    @property
+    def peer(self) -> str:
+        """The client's address; empty where it has none."""
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            return ""
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     def is_stalled(self, before: float) -> bool:
         """Whether half a request, or half an answer, has lain here since `before`."""
         if self.touched_at >= before:
@@ -189,6 +198,11 @@ class Connection:
         if self._is_open:
             self._send(chunk(b""))
             self._answered()
+
+    def break_off(self) -> None:
+        """There is no more of this answer, though it is not whole: the client must see that."""
+        self._keep_alive = False
+        self._answered()
 
     def on_drained(self, callback: "Callable[[], None]") -> None:
         """Have `callback` called once when the client has taken what was sent, or is gone."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .connection import Connection
     from .http1 import Request
+    from .http_door import HttpDoor
     from .loop import Loop
 
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
@@ -71,6 +72,11 @@ class FrontDoor:
         loop.performers[TurnAway] = self._turn_away
         self._log_init = loop.performers[ReportInit]
         loop.performers[ReportInit] = self._report_init
+        self._http: HttpDoor | None = None
+        if self._settings.has_http_mode:
+            from . import http_door  # only who wants it pays for its import
+
+            self._http = http_door.HttpDoor(loop)
 
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
@@ -88,6 +94,9 @@ class FrontDoor:
             return
         if self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
+            return
+        if self._http is not None:
+            self._http.handle(request, connection)
             return
         usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
         message = f"no operation at {request.method} {path}; {usage}"

@@ -67,6 +67,7 @@ class Settings(Record):
     grace_s: float
     extensions: "tuple[str, ...]"  # paths of the external ones
     has_extensions_api: bool
+    has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
 
     @property
     def is_managed(self) -> bool:
@@ -108,6 +109,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         grace_s=_number(environ, "RIE_SHUTDOWN_GRACE_MS", 0, default="500") / 1e3,
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
+        has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
     )
 
 
@@ -178,6 +180,13 @@ def _number(values: "Mapping[str, str]", name: str, least: float, default: str =
     if not least <= number < 1e9:
         raise SettingsError(f"cannot read {name}: {text!r} is not a number of at least {least}")
     return number
+
+
+def _is_on(values: "Mapping[str, str]", name: str) -> bool:
+    text = values.get(name, "").lower()
+    if text not in ("", "0", "1", "false", "true"):
+        raise SettingsError(f"cannot read {name}: {text!r} is neither 1 nor 0")
+    return text in ("1", "true")
 
 
 def _address(text: str) -> "tuple[str, int]":

@@ -74,6 +74,7 @@ PRIVATE_VARIABLES = (
     "RIE_EXTENSIONS",
     "RIE_WORKING_DIRECTORY",
     "RIE_SHUTDOWN_GRACE_MS",
+    "RIE_HTTP",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64

@@ -1,9 +1,9 @@
 """A scripted runtime: no client library, so that it can also do what no client does. The script is a list of steps.
 
 argv[1]: JSON list; each step is ["next"], ["response", body], ["error", body, type], ["init-error", body, type],
-["post", path, body], ["chunked", [parts], trailers], ["exit", status], ["sleep", seconds], ["print", text],
-["ignore-sigterm"] or ["loop"] (answer every event with itself, for ever). What the API answered is printed, a line of
-JSON for each step.
+["post", path, body], ["chunked", [parts], trailers, content type], ["exit", status], ["sleep", seconds],
+["print", text], ["ignore-sigterm"] or ["loop"] (answer every event with itself, for ever).
+What the API answered is printed, a line of JSON for each step.
 """
 
 import http.client
@@ -66,9 +66,9 @@ def run(step):
     elif kind == "extension-waits":
         threading.Thread(target=wait_as_extension, args=(identifier,), daemon=True).start()
     elif kind == "chunked":
-        stream(rest[0], rest[1])
+        stream(*rest[:2], content_type=rest[2] if len(rest) > 2 else None)
     elif kind == "slowly":
-        stream(rest[0], {}, rest[1])
+        stream(rest[0], {}, *rest[1:])
     elif kind == "large-stream":
         stream(["x" * (1 << 20)] * rest[0], {})
     elif kind == "begin":
@@ -95,10 +95,12 @@ def run(step):
             ask("POST", f"{API}/invocation/{headers['Lambda-Runtime-Aws-Request-Id']}/response", payload.encode())
 
 
-def begin():
+def begin(content_type=None):
     connection.putrequest("POST", f"{API}/invocation/{request_id}/response")
     connection.putheader("Transfer-Encoding", "chunked")
     connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+    if content_type:
+        connection.putheader("Content-Type", content_type)
     connection.putheader("Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body")
     connection.endheaders()
 
@@ -107,8 +109,8 @@ def piece(part):
     connection.send(b"%x\r\n%s\r\n" % (len(part), part.encode()))
 
 
-def stream(parts, trailers, pause=0):
-    begin()
+def stream(parts, trailers, pause=0, content_type=None):
+    begin(content_type)
     for part in parts:
         piece(part)
         time.sleep(pause)
