@@ -44,6 +44,7 @@ class Connection:
         "_out",
         "_parser",
         "_sock",
+        "extra",
         "is_busy",
         "is_poll",
         "touched_at",
@@ -68,6 +69,7 @@ class Connection:
         self._is_pumping = False
         self._keep_alive = True
         self.touched_at = time.monotonic()
+        self.extra: list[tuple[str, str]] = []  # headers for the answer of the open request, whatever it will be
         self.is_busy = False  # a request is open
         self.is_poll = False  # and it is a runtime that waits for an event
         loop.watch(fd, READ, self._ready)
@@ -166,12 +168,15 @@ class Connection:
         """Answer the open request; nothing happens if the client has gone."""
         if not self._is_open:
             return
+        if self.extra:
+            headers = _with(headers, self.extra)
         self._send(response(status, headers, body, self._keep_alive))
         self._answered()
 
     def _answered(self) -> None:
         self.is_poll = False
         self.is_busy = False
+        self.extra = []
         if not self._keep_alive:
             self._is_closing = True
             if not self._out:
@@ -185,6 +190,8 @@ class Connection:
     def begin(self, status: int, headers: "list[tuple[str, str]]") -> None:
         """Begin an answer that comes in pieces; `send_piece` and `end` follow."""
         if self._is_open:
+            if self.extra:
+                headers = _with(headers, self.extra)
             self._send(chunked_head(status, headers, self._keep_alive))
 
     def send_piece(self, data: bytes) -> bool:
@@ -270,3 +277,9 @@ class Connection:
             self._tell_drained()
             self._listener.forget(self)
             self._loop.connection_closed(self)
+
+
+def _with(headers: "list[tuple[str, str]]", extra: "list[tuple[str, str]]") -> "list[tuple[str, str]]":
+    """Ours instead of the function's of the same name; `Vary` may be there twice."""
+    names = {name.lower() for name, _ in extra if name != "Vary"}
+    return [header for header in headers if header[0].lower() not in names] + extra

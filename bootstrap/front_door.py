@@ -81,6 +81,8 @@ class FrontDoor:
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
         path = request.path
+        if self._settings.origins and self._is_preflight(request, connection):
+            return
         name = _named(path, INVOKE_PREFIX, INVOKE_SUFFIX)
         streamed = _named(path, STREAM_PREFIX, STREAM_SUFFIX)
         if name or streamed:
@@ -101,6 +103,16 @@ class FrontDoor:
         usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
         message = f"no operation at {request.method} {path}; {usage}"
         _refuse(connection, 404, "UnknownOperationException", message)
+
+    def _is_preflight(self, request: "Request", connection: "Connection") -> bool:
+        """Let other origins read the answer; True if that was the question, which is answered then."""
+        from . import cors
+
+        connection.extra = cors.headers_for(request, self._settings.origins)
+        if not cors.is_preflight(request):
+            return False
+        connection.respond(200, [])
+        return True
 
     def _wait(self, path: str, connection: "Connection") -> None:
         """The manager asks to be told of the end of init, or of an invocation."""

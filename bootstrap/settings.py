@@ -68,6 +68,7 @@ class Settings(Record):
     extensions: "tuple[str, ...]"  # paths of the external ones
     has_extensions_api: bool
     has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
+    origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
 
     @property
     def is_managed(self) -> bool:
@@ -110,6 +111,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
         has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
+        origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
     )
 
 
@@ -180,6 +182,16 @@ def _number(values: "Mapping[str, str]", name: str, least: float, default: str =
     if not least <= number < 1e9:
         raise SettingsError(f"cannot read {name}: {text!r} is not a number of at least {least}")
     return number
+
+
+def _origins(text: str) -> "tuple[str, ...]":
+    origins = tuple(origin.rstrip("/") for origin in text.replace(",", " ").split())
+    for origin in origins:
+        if origin not in ("*", "null") and origin.count("/") != 2:
+            raise SettingsError(
+                f"cannot read RIE_CORS: {origin!r} is neither * nor an origin like http://localhost:3000"
+            )
+    return origins
 
 
 def _is_on(values: "Mapping[str, str]", name: str) -> bool:

@@ -75,6 +75,7 @@ PRIVATE_VARIABLES = (
     "RIE_WORKING_DIRECTORY",
     "RIE_SHUTDOWN_GRACE_MS",
     "RIE_HTTP",
+    "RIE_CORS",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64
