@@ -47,6 +47,10 @@ def main() -> None:
     loop.watch_signals()
     log.write(init_start_line(VERSION).encode())
     loop.tell(Booted(supervisor.extension_names))
+    if settings.watched:
+        from .watch import Watch
+
+        Watch(loop, settings.watched)
     loop.run()
     _leave(settings)
 

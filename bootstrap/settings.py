@@ -69,6 +69,7 @@ class Settings(Record):
     has_extensions_api: bool
     has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
     origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
+    watched: str = ""  # the directory whose changes restart the runtime
 
     @property
     def is_managed(self) -> bool:
@@ -112,6 +113,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
         has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
         origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
+        watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
 
@@ -192,6 +194,15 @@ def _origins(text: str) -> "tuple[str, ...]":
                 f"cannot read RIE_CORS: {origin!r} is neither * nor an origin like http://localhost:3000"
             )
     return origins
+
+
+def _watched(text: str) -> str:
+    if text.lower() in ("", "0", "false"):
+        return ""
+    directory = "/var/task" if text.lower() in ("1", "true") else text
+    if not os.path.isdir(directory):
+        raise SettingsError(f"cannot watch {directory}: it is no directory")
+    return directory
 
 
 def _is_on(values: "Mapping[str, str]", name: str) -> bool:

@@ -76,6 +76,7 @@ PRIVATE_VARIABLES = (
     "RIE_SHUTDOWN_GRACE_MS",
     "RIE_HTTP",
     "RIE_CORS",
+    "RIE_WATCH",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64
