@@ -11,6 +11,7 @@ from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .lifecycle import Machine
 from .loop import Loop
+from .metadata_api import MetadataApi
 from .output import Log, init_start_line
 from .runtime_api import RuntimeApi
 from .settings import Settings, read
@@ -42,6 +43,7 @@ def main() -> None:
     extensions = ExtensionsApi(loop)
     if settings.has_extensions_api:
         routes[wire.EXTENSION_PREFIX] = extensions.handle
+    routes[wire.METADATA_PATH] = MetadataApi(loop).handle
     loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes, runtime), RUNTIME_CONNECTIONS)
     loop.listen(front_door, callers, CALLER_CONNECTIONS)
     loop.watch_signals()

@@ -20,11 +20,13 @@ from .wire import (
     LOG_TYPE,
     MAX_CLIENT_CONTEXT,
     MAX_EVENT,
+    MAX_TENANT_ID,
     PATIENCE,
     REPORT,
     REQUEST_ID,
     STREAM_PREFIX,
     STREAM_SUFFIX,
+    TENANT_ID,
     TRACE_ID,
 )
 
@@ -42,8 +44,10 @@ FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
 BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 JSON = [("Content-Type", "application/json")]
 HEX = frozenset("0123456789abcdefABCDEF")
-_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE = (
-    name.lower() for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE)
+OF_TENANTS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/=+-@ ")
+_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT = (
+    name.lower()
+    for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE, TENANT_ID)
 )
 
 
@@ -167,6 +171,7 @@ class FrontDoor:
             client_context=_client_context(headers.get(_CONTEXT, "")),
             wants_log=headers.get(_LOG_TYPE) == "Tail",
             wants_stream=wants_stream,
+            tenant_id=_tenant_id(headers.get(_TENANT)),
             patience_s=_patience(headers.get(_PATIENCE)) if self._settings.is_managed else None,
         )
         if kind != "RequestResponse":
@@ -307,6 +312,18 @@ def _client_context(text: str) -> str:
         raise BadRequest(400, "InvalidRequestContentException", message) from None
     # Byte for byte as it came, but on one line: headers are written in latin-1, which keeps every byte.
     return "".join(character if character >= " " else " " for character in raw.decode("latin-1"))
+
+
+def _tenant_id(text: "str | None") -> str:
+    """As the service has it (service spec §13.2); empty if none was sent."""
+    if text is None or (0 < len(text) <= MAX_TENANT_ID and OF_TENANTS.issuperset(text)):
+        return text or ""
+    raise BadRequest(
+        400,
+        "ValidationException",
+        f"1 validation error detected: Value '{text[:MAX_TENANT_ID]}' at 'tenantId' failed to satisfy constraint: "
+        f"Member must have 1 to {MAX_TENANT_ID} characters, of [a-zA-Z0-9\\._:\\/=+\\-@ ]",
+    )
 
 
 def _patience(text: "str | None") -> "float | None":

@@ -4,6 +4,7 @@ import os
 import time
 
 from .errors import SettingsError
+from .ids import new_id
 from .packing import unpack
 from .records import Record
 from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
@@ -163,7 +164,8 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
     variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
-    variables["AWS_LAMBDA_RUNTIME_API"] = runtime_api
+    variables["AWS_LAMBDA_RUNTIME_API"] = variables["AWS_LAMBDA_METADATA_API"] = runtime_api
+    variables["AWS_LAMBDA_METADATA_TOKEN"] = new_id()
     return variables
 
 

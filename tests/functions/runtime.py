@@ -56,7 +56,11 @@ def run(step):
     elif kind == "init-error":
         say(*ask("POST", f"{API}/init/error", rest[0].encode(), {"Lambda-Runtime-Function-Error-Type": rest[1]}))
     elif kind == "get":
-        say(*ask("GET", rest[0]))
+        say(*ask("GET", rest[0], None, rest[1] if len(rest) > 1 else {}))
+    elif kind == "metadata":
+        token = {"Authorization": f"Bearer {os.environ['AWS_LAMBDA_METADATA_TOKEN']}"}
+        assert os.environ["AWS_LAMBDA_METADATA_API"] == os.environ["AWS_LAMBDA_RUNTIME_API"]
+        say(*ask("GET", "/2026-01-15/metadata/execution-environment", None, token))
     elif kind == "post":
         say(*ask("POST", rest[0].replace("{id}", request_id), rest[1].encode()))
     elif kind == "extension":
