@@ -81,6 +81,8 @@ class Loop:
         self.log = log
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
+        self._last_fault = ""
+        self._last_hint = ""
         self._epoll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: dict[str, float] = {}
@@ -267,6 +269,17 @@ class Loop:
         self._drain()
         if report.status != "success":
             self.log.write(init_report_line(report).encode())
+            if not self.settings.is_managed:
+                self._hint(report.error_type)
+
+    def _hint(self, error_type: str) -> None:
+        """Say what to check, once."""
+        from . import hints
+
+        hint = hints.hint_for(error_type, self._last_fault, self.settings)
+        if hint and hint != self._last_hint:
+            self._last_hint = hint
+            self.log.write(f"rie: {hint}\n".encode("utf-8", "surrogateescape"))
 
     def _report_start(self, command: ReportStart) -> None:
         self._drain()
@@ -274,6 +287,7 @@ class Loop:
         self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
 
     def _report_fault(self, fault: ReportFault) -> None:
+        self._last_fault = fault.text
         self._drain()
         prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
         self.log.write(f"{prefix}{fault.text}\n".encode())
