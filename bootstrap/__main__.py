@@ -11,6 +11,7 @@ from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .lifecycle import Machine
 from .loop import Loop
+from .metadata_api import MetadataApi
 from .output import Log, init_start_line
 from .runtime_api import RuntimeApi
 from .settings import Settings, read
@@ -46,12 +47,17 @@ def main() -> None:
     extensions = ExtensionsApi(loop)
     if settings.has_extensions_api:
         routes[wire.EXTENSION_PREFIX] = extensions.handle
+    routes[wire.METADATA_PATH] = MetadataApi(loop).handle
     loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes, runtime), RUNTIME_CONNECTIONS)
     loop.listen(front_door, callers, CALLER_CONNECTIONS)
     loop.watch_signals()
     if not settings.is_compat:
         log.write(init_start_line(VERSION).encode())
     loop.tell(Booted(supervisor.extension_names))
+    if settings.watched:
+        from .watch import Watch
+
+        Watch(loop, settings.watched)
     loop.run()
     _leave(settings)
 

@@ -45,6 +45,7 @@ class Connection:
         "_out",
         "_parser",
         "_sock",
+        "extra",
         "is_busy",
         "is_poll",
         "touched_at",
@@ -70,6 +71,7 @@ class Connection:
         self._is_pumping = False
         self._keep_alive = True
         self.touched_at = time.monotonic()
+        self.extra: list[tuple[str, str]] = []  # headers for the answer of the open request, whatever it will be
         self.is_busy = False  # a request is open
         self.is_poll = False  # and it is a runtime that waits for an event
         loop.watch(fd, READ, self._ready)
@@ -78,6 +80,15 @@ class Connection:
     def is_idle(self) -> bool:
         """Whether nothing is asked, nothing is half-asked and nothing is half-answered."""
         return not self.is_busy and not self._out and self._parser.is_between_requests
+
+    @property
+    def peer(self) -> str:
+        """The client's address; empty where it has none."""
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            return ""
+        return str(name[0]) if isinstance(name, tuple) else ""
 
     def is_stalled(self, before: float) -> bool:
         """Whether half a request, or half an answer, has lain here since `before`."""
@@ -160,6 +171,8 @@ class Connection:
         """Answer the open request; nothing happens if the client has gone."""
         if not self._is_open:
             return
+        if self.extra:
+            headers = _with(headers, self.extra)
         data = response(status, headers, body, self._keep_alive)
         self._send(data[: len(data) - len(body)] if self._is_head else data)
         self._answered()
@@ -167,6 +180,7 @@ class Connection:
     def _answered(self) -> None:
         self.is_poll = False
         self.is_busy = False
+        self.extra = []
         if not self._keep_alive:
             self._is_closing = True
             if not self._out:
@@ -180,6 +194,8 @@ class Connection:
     def begin(self, status: int, headers: "list[tuple[str, str]]") -> None:
         """Begin an answer that comes in pieces; `send_piece` and `end` follow."""
         if self._is_open:
+            if self.extra:
+                headers = _with(headers, self.extra)
             self._send(chunked_head(status, headers, self._keep_alive))
 
     def send_piece(self, data: bytes) -> bool:
@@ -193,6 +209,11 @@ class Connection:
         if self._is_open:
             self._send(chunk(b""))
             self._answered()
+
+    def break_off(self) -> None:
+        """There is no more of this answer, though it is not whole: the client must see that."""
+        self._keep_alive = False
+        self._answered()
 
     def on_drained(self, callback: "Callable[[], None]") -> None:
         """Have `callback` called once when the client has taken what was sent, or is gone."""
@@ -260,3 +281,9 @@ class Connection:
             self._tell_drained()
             self._listener.forget(self)
             self._loop.connection_closed(self)
+
+
+def _with(headers: "list[tuple[str, str]]", extra: "list[tuple[str, str]]") -> "list[tuple[str, str]]":
+    """Ours instead of the function's of the same name; `Vary` may be there twice."""
+    names = {name.lower() for name, _ in extra if name != "Vary"}
+    return [header for header in headers if header[0].lower() not in names] + extra

@@ -158,5 +158,9 @@ class TimerFired(Record):
     name: str
 
 
+class CodeChanged(Record):
+    """The function's files are no longer those that its runtime has read."""
+
+
 class ShutdownRequested(Record):
     """The environment is to end."""

@@ -20,11 +20,13 @@ from .wire import (
     LOG_TYPE,
     MAX_CLIENT_CONTEXT,
     MAX_EVENT,
+    MAX_TENANT_ID,
     PATIENCE,
     REPORT,
     REQUEST_ID,
     STREAM_PREFIX,
     STREAM_SUFFIX,
+    TENANT_ID,
     TRACE_ID,
 )
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from .connection import Connection
     from .http1 import Request
+    from .http_door import HttpDoor
     from .loop import Loop
 
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
@@ -41,8 +44,10 @@ FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
 BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 JSON = [("Content-Type", "application/json")]
 HEX = frozenset("0123456789abcdefABCDEF")
-_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE = (
-    name.lower() for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE)
+OF_TENANTS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/=+-@ ")
+_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT = (
+    name.lower()
+    for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE, TENANT_ID)
 )
 
 
@@ -71,10 +76,17 @@ class FrontDoor:
         loop.performers[TurnAway] = self._turn_away
         self._log_init = loop.performers[ReportInit]
         loop.performers[ReportInit] = self._report_init
+        self._http: HttpDoor | None = None
+        if self._settings.has_http_mode:
+            from . import http_door  # only who wants it pays for its import
+
+            self._http = http_door.HttpDoor(loop)
 
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
         path = request.path
+        if self._settings.origins and self._is_preflight(request, connection):
+            return
         name = _named(path, INVOKE_PREFIX, INVOKE_SUFFIX)
         streamed = _named(path, STREAM_PREFIX, STREAM_SUFFIX)
         if name or streamed:
@@ -89,9 +101,22 @@ class FrontDoor:
         if self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
             return
+        if self._http is not None:
+            self._http.handle(request, connection)
+            return
         usage = f"functions are invoked at POST {INVOKE_PREFIX}<name>{INVOKE_SUFFIX}"
         message = f"no operation at {request.method} {path}; {usage}"
         refuse(connection, 404, "UnknownOperationException", message)
+
+    def _is_preflight(self, request: "Request", connection: "Connection") -> bool:
+        """Let other origins read the answer; True if that was the question, which is answered then."""
+        from . import cors
+
+        connection.extra = cors.headers_for(request, self._settings.origins)
+        if not cors.is_preflight(request):
+            return False
+        connection.respond(200, [])
+        return True
 
     def _wait(self, path: str, connection: "Connection") -> None:
         """The manager asks to be told of the end of init, or of an invocation."""
@@ -146,6 +171,7 @@ class FrontDoor:
             client_context=_client_context(headers.get(_CONTEXT, "")),
             wants_log=headers.get(_LOG_TYPE) == "Tail",
             wants_stream=wants_stream,
+            tenant_id=_tenant_id(headers.get(_TENANT)),
             patience_s=_patience(headers.get(_PATIENCE)) if self._settings.is_managed else None,
         )
         if kind != "RequestResponse":
@@ -286,6 +312,18 @@ def _client_context(text: str) -> str:
         raise BadRequest(400, "InvalidRequestContentException", message) from None
     # Byte for byte as it came, but on one line: headers are written in latin-1, which keeps every byte.
     return "".join(character if character >= " " else " " for character in raw.decode("latin-1"))
+
+
+def _tenant_id(text: "str | None") -> str:
+    """As the service has it (service spec §13.2); empty if none was sent."""
+    if text is None or (0 < len(text) <= MAX_TENANT_ID and OF_TENANTS.issuperset(text)):
+        return text or ""
+    raise BadRequest(
+        400,
+        "ValidationException",
+        f"1 validation error detected: Value '{text[:MAX_TENANT_ID]}' at 'tenantId' failed to satisfy constraint: "
+        f"Member must have 1 to {MAX_TENANT_ID} characters, of [a-zA-Z0-9\\._:\\/=+\\-@ ]",
+    )
 
 
 def _patience(text: "str | None") -> "float | None":

@@ -16,16 +16,26 @@ if TYPE_CHECKING:
 REASONS = {
     100: "Continue",
     200: "OK",
+    201: "Created",
     202: "Accepted",
     204: "No Content",
+    301: "Moved Permanently",
+    302: "Found",
+    303: "See Other",
+    304: "Not Modified",
+    307: "Temporary Redirect",
+    308: "Permanent Redirect",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    409: "Conflict",
     410: "Gone",
     413: "Content Too Large",
     417: "Expectation Failed",
+    422: "Unprocessable Content",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
@@ -250,7 +260,7 @@ def _parse_request_line(line: str) -> Request:
 
 
 def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
-    """Header lines → values by lower-case name; repeated ones are joined with ", " as RFC 9110 §5.3 has it."""
+    """Header lines → values by lower-case name; repeated ones are joined with "," (RFC 9110 §5.3), cookies with ";"."""
     headers: dict[str, str] = {}
     for index in range(first, len(lines)):
         name, colon, value = lines[index].partition(":")
@@ -263,7 +273,7 @@ def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
         if name in headers:
             if name == "content-length" and headers[name] == value:
                 continue
-            value = f"{headers[name]}, {value}"
+            value = f"{headers[name]}{'; ' if name == 'cookie' else ','}{value}"
         headers[name] = value
     return headers
 
@@ -293,7 +303,7 @@ def response(status: int, headers: "list[tuple[str, str]]", body: bytes, keep_al
     """A whole response in one piece, so that it leaves in one segment."""
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    if status != 204:
+    if status not in (204, 304):
         lines.append(f"Content-Length: {len(body)}")
     if not keep_alive:
         lines.append("Connection: close")

@@ -15,17 +15,19 @@ Rules (service specification §3.3 to §3.7):
 6.  Shutdown: without extensions the runtime is killed at once (at the environment's end after a grace, which the
     service does not give); with extensions it gets SIGTERM and 30 % of the budget, then those subscribed to SHUTDOWN
     are told the reason and have the rest; who is left then is killed.
-7.  What the tables do not list is refused to whoever asked, and changes nothing.
+7.  When the function's files change, its runtime is shut down as soon as it is idle, and the next invocation starts
+    anew as after rule 4, though nobody has failed; an init that is under way begins again.
+8.  What the tables do not list is refused to whoever asked, and changes nothing.
 
     phase      what happens                                 ends with
     BOOT       nothing                                      Booted; if lazy, an invocation     → INIT
     INIT       rule 1                                       all wait                           → IDLE
-                                                            an exit, an error, 10 s            → RESET
+                                                            an exit, an error, 10 s, rule 7    → RESET
     IDLE       everyone waits, or nobody is there           an invocation                      → INVOKE
-                                                            an exit                            → RESET
-    INVOKE     rule 2 if nobody is there, then rule 3       all wait                           → IDLE
+                                                            an exit, rule 7                    → RESET
+    INVOKE     rule 2 if nobody is there, then rule 3       all wait                           → IDLE, or rule 7
                                                             an exit, an error, the timeout     → RESET
-    RESET      rule 6; callers wait                         nobody is there                    → IDLE
+    RESET      rule 6; callers wait                         nobody is there                    → IDLE, or INIT by rule 7
     SHUTDOWN   rule 6; callers are turned away              nobody is there                    → Exit
 
 The runtime's states, and what may be asked in each (nothing at all in RESET and SHUTDOWN but to wait):
@@ -70,6 +72,7 @@ from .commands import (
 from .errors import IllegalEvent
 from .events import (
     Booted,
+    CodeChanged,
     ErrorPosted,
     ExtensionErrorPosted,
     ExtensionExited,
@@ -141,6 +144,8 @@ class Machine:
         self._cause: ExitCause | None = None  # why the runtime's end is already known
         self._reason = ""  # of the shutdown that is under way
         self._closes_at = 0.0  # when its budget is used up
+        self._is_stale = False  # the files of the function have changed under the runtime
+        self._begins_again = False  # with init, once the reset that is under way has ended
         self._out: list[Record] = []
 
     def __repr__(self) -> str:
@@ -214,7 +219,10 @@ class Machine:
             self._out.append(CancelTimer(INVOKE_TIMER))
             self._current = None
             self.phase = IDLE
-            self._advance(at)
+            if self._is_stale:
+                self._close(RESET, SPINDOWN, at)
+            else:
+                self._advance(at)
 
     def _advance(self, at: float) -> None:
         """Take up the next invocation, if one waits and the environment is free."""
@@ -294,11 +302,22 @@ class Machine:
         else:
             self._close(SHUTDOWN, SPINDOWN, at)
 
+    def _code_changed(self, event: CodeChanged, at: float) -> None:
+        """Rule 7. Where nobody is there, or nobody will be, whoever comes next reads the new files anyway."""
+        if self.phase == INVOKE:
+            self._is_stale = True
+        elif self.phase == INIT:
+            self._begins_again = True
+            self._close(RESET, SPINDOWN, at)
+        elif self.phase == IDLE and self.runtime != ABSENT:
+            self._close(RESET, SPINDOWN, at)
+
     def _close(self, phase: str, reason: str, at: float) -> None:
         """Shut everything down, the runtime first."""
         self.phase = phase
         self._reason = reason
         self._current = None
+        self._is_stale = False
         self._out += [CancelTimer(INIT_TIMER), CancelTimer(INVOKE_TIMER)]
         budget_s = self.roster.budget_s
         self._closes_at = at + budget_s
@@ -336,6 +355,9 @@ class Machine:
         self._polls.clear()
         if self.phase == SHUTDOWN:
             self._out.append(Exit())
+        elif self._begins_again:
+            self._begins_again = False
+            self._init(at)
         else:
             self.phase = IDLE
             self._advance(at)
@@ -618,5 +640,6 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     RuntimeExited: Machine._runtime_exited,
     SpawnFailed: Machine._spawn_failed,
     TimerFired: Machine._timer_fired,
+    CodeChanged: Machine._code_changed,
     ShutdownRequested: Machine._shutdown_requested,
 }

@@ -84,9 +84,12 @@ class Loop:
         self.log = log
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
+        self._last_fault = ""
+        self._last_hint = ""
         self._epoll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: dict[str, float] = {}
+        self._repeated: dict[str, tuple[float, Callable[[], None]]] = {}  # timers of the shell, not of the machine
         self._pipes: list[LineReader] = []
         self._pipes_ready = select.poll()
         self._listeners: list[Listener] = []
@@ -116,7 +119,7 @@ class Loop:
 
     def run(self) -> None:
         """Serve until the machine says Exit."""
-        self._timers[SWEEP_TIMER] = time.monotonic() + MAX_SILENCE_S
+        self.repeat(SWEEP_TIMER, MAX_SILENCE_S / 4, self._sweep)
         while not self._is_over:
             ready = self._epoll.poll(self._until_next_event())
             if self.log.has_backlog and not self.log.is_blocked and (not ready or self.log.is_due(time.monotonic())):
@@ -172,16 +175,26 @@ class Loop:
     def _fire_timers(self) -> None:
         now = time.monotonic()
         for name in [name for name, at in self._timers.items() if at <= now]:
-            if name == SWEEP_TIMER:
-                self._timers[name] = now + MAX_SILENCE_S / 4
-                for listener in self._listeners:
-                    listener.close_stalled(now - MAX_SILENCE_S)
-                self._reap()
+            if name in self._repeated:
+                interval_s, action = self._repeated[name]
+                self._timers[name] = now + interval_s
+                action()
             elif name == MEMORY_TIMER:
                 self._check_memory()
             else:
                 del self._timers[name]
                 self.tell(TimerFired(name))
+
+    def repeat(self, name: str, interval_s: float, action: "Callable[[], None]") -> None:
+        """Call `action` every `interval_s` seconds from now on; replaces what had that name."""
+        self._repeated[name] = (interval_s, action)
+        self._timers[name] = time.monotonic() + interval_s
+
+    def _sweep(self) -> None:
+        for listener in self._listeners:
+            listener.close_stalled(time.monotonic() - MAX_SILENCE_S)
+        self._reap()
+        self._reap()
 
     def _set_timer(self, command: SetTimer) -> None:
         self._timers[command.name] = command.at
@@ -276,6 +289,17 @@ class Loop:
         self._drain()
         if report.status != "success" and not self.settings.is_compat:
             self.log.write(init_report_line(report).encode())
+            if not self.settings.is_managed:
+                self._hint(report.error_type)
+
+    def _hint(self, error_type: str) -> None:
+        """Say what to check, once."""
+        from . import hints
+
+        hint = hints.hint_for(error_type, self._last_fault, self.settings)
+        if hint and hint != self._last_hint:
+            self._last_hint = hint
+            self.log.write(f"rie: {hint}\n".encode("utf-8", "surrogateescape"))
 
     def _report_extension(self, report: ReportExtension) -> None:
         if not self.settings.is_compat:
@@ -288,6 +312,7 @@ class Loop:
         self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
 
     def _report_fault(self, fault: ReportFault) -> None:
+        self._last_fault = fault.text
         self._drain()
         if self.settings.is_compat:
             return

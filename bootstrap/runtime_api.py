@@ -5,6 +5,7 @@ import time
 from .commands import Accept, BeginStream, Deliver, Piece, Refuse
 from .events import ErrorPosted, InitErrorPosted, NextPolled, ResponseBegun, ResponseEnded, ResponsePosted
 from .faults import error_body
+from .ids import new_id
 from .wire import (
     MAX_STREAM,
     PING_PATH,
@@ -14,8 +15,10 @@ from .wire import (
     RUNTIME_ERROR_BODY,
     RUNTIME_ERROR_TYPE,
     RUNTIME_FUNCTION_ARN,
+    RUNTIME_INVOCATION_ID,
     RUNTIME_PREFIX,
     RUNTIME_REQUEST_ID,
+    RUNTIME_TENANT_ID,
     RUNTIME_TRACE_ID,
 )
 
@@ -42,6 +45,7 @@ class RuntimeApi:
 
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
+        self._is_restored = loop.settings.variables.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
         self._streams: dict[Connection, list[Any]] = {}  # the invocation, and how much of its answer has come
         self._begin_answer = loop.performers[BeginStream]
         loop.performers[BeginStream] = self._begin_stream
@@ -63,7 +67,11 @@ class RuntimeApi:
                 if self._is(request, connection, "POST"):
                     self._posted(request, connection, parts[1], parts[2] == "error")
                 return True
-            if parts == ["init", "error"]:
+            if self._is_restored and parts == ["restore", "next"]:
+                if self._is(request, connection, "GET"):
+                    connection.respond(200, JSON)  # no snapshot is taken: the runtime is restored as soon as it asks
+                return True
+            if parts == ["init", "error"] or (self._is_restored and parts == ["restore", "error"]):
                 if self._is(request, connection, "POST"):
                     error_type = request.headers.get(ERROR_TYPE_HEADER, "")
                     self._loop.tell(InitErrorPosted(connection, _error_document(request), error_type))
@@ -150,11 +158,14 @@ class RuntimeApi:
             (RUNTIME_DEADLINE_MS, str(deadline_ms)),
             (RUNTIME_FUNCTION_ARN, invocation.function_arn),
             (RUNTIME_TRACE_ID, invocation.trace_id),
+            (RUNTIME_INVOCATION_ID, new_id()),
         ]
         if invocation.client_context:
             headers.append((RUNTIME_CLIENT_CONTEXT, invocation.client_context))
         if invocation.cognito_identity:
             headers.append((RUNTIME_COGNITO_IDENTITY, invocation.cognito_identity))
+        if invocation.tenant_id:
+            headers.append((RUNTIME_TENANT_ID, invocation.tenant_id))
         command.exchange.respond(200, headers, invocation.body)
 
     def _refuse(self, command: Refuse) -> None:

@@ -4,6 +4,7 @@ import os
 import time
 
 from .errors import SettingsError
+from .ids import new_id
 from .packing import unpack
 from .records import Record
 from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
@@ -70,7 +71,10 @@ class Settings(Record):
     max_concurrency: "int | None"  # None: one invocation at a time, with all that goes with it
     extensions: "tuple[str, ...]"  # paths of the external ones
     has_extensions_api: bool
-    profile: str
+    profile: str = "aws"
+    has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
+    origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
+    watched: str = ""  # the directory whose changes restart the runtime
 
     @property
     def is_compat(self) -> bool:
@@ -130,6 +134,9 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         extensions=_extensions(environ.get("RIE_EXTENSIONS") or EXTENSIONS),
         has_extensions_api=not os.path.exists(EXTENSIONS_OFF),
         profile=profile,
+        has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
+        origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
+        watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
 
@@ -179,7 +186,8 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
     variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
-    variables["AWS_LAMBDA_RUNTIME_API"] = runtime_api
+    variables["AWS_LAMBDA_RUNTIME_API"] = variables["AWS_LAMBDA_METADATA_API"] = runtime_api
+    variables["AWS_LAMBDA_METADATA_TOKEN"] = new_id()
     return variables
 
 
@@ -218,6 +226,32 @@ def _choice(environ: "Mapping[str, str]", name: str, choices: "tuple[str, ...]")
     if text not in choices:
         raise SettingsError(f"cannot read {name}: {text!r} is none of {', '.join(choices)}")
     return text
+
+
+def _origins(text: str) -> "tuple[str, ...]":
+    origins = tuple(origin.rstrip("/") for origin in text.replace(",", " ").split())
+    for origin in origins:
+        if origin not in ("*", "null") and origin.count("/") != 2:
+            raise SettingsError(
+                f"cannot read RIE_CORS: {origin!r} is neither * nor an origin like http://localhost:3000"
+            )
+    return origins
+
+
+def _watched(text: str) -> str:
+    if text.lower() in ("", "0", "false"):
+        return ""
+    directory = "/var/task" if text.lower() in ("1", "true") else text
+    if not os.path.isdir(directory):
+        raise SettingsError(f"cannot watch {directory}: it is no directory")
+    return directory
+
+
+def _is_on(values: "Mapping[str, str]", name: str) -> bool:
+    text = values.get(name, "").lower()
+    if text not in ("", "0", "1", "false", "true"):
+        raise SettingsError(f"cannot read {name}: {text!r} is neither 1 nor 0")
+    return text in ("1", "true")
 
 
 def _address(text: str) -> "tuple[str, int]":

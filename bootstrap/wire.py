@@ -16,6 +16,7 @@ INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} 
 RUNTIME_PREFIX = "/2018-06-01/runtime/"
 EXTENSION_PREFIX = "/2020-01-01/extension/"
 PING_PATH = "/2018-06-01/ping"
+METADATA_PATH = "/2026-01-15/metadata/execution-environment"
 
 IDLE_PATH = "/_rie/idle"  # GET: answers {} once the environment waits for an invocation
 
@@ -26,6 +27,7 @@ INVOCATION_TYPE = "X-Amz-Invocation-Type"
 LOG_TYPE = "X-Amz-Log-Type"
 LOG_RESULT = "X-Amz-Log-Result"
 CLIENT_CONTEXT = "X-Amz-Client-Context"
+TENANT_ID = "X-Amz-Tenant-Id"
 FUNCTION_ERROR = "X-Amz-Function-Error"
 EXECUTED_VERSION = "X-Amz-Executed-Version"
 ERROR_TYPE = "X-Amzn-ErrorType"
@@ -42,6 +44,8 @@ RUNTIME_DEADLINE_MS = "Lambda-Runtime-Deadline-Ms"
 RUNTIME_FUNCTION_ARN = "Lambda-Runtime-Invoked-Function-Arn"
 RUNTIME_TRACE_ID = "Lambda-Runtime-Trace-Id"
 RUNTIME_CLIENT_CONTEXT = "Lambda-Runtime-Client-Context"
+RUNTIME_TENANT_ID = "Lambda-Runtime-Aws-Tenant-Id"
+RUNTIME_INVOCATION_ID = "Lambda-Runtime-Invocation-Id"  # names the delivery, where the request id names the call
 RUNTIME_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 
 # Limits of the service, bytes.
@@ -50,6 +54,7 @@ MAX_RESPONSE = 6_291_556  # 6 MiB and 100 bytes
 MAX_STREAM = 209_715_200  # a streamed answer
 MAX_LOG_TAIL = 4_096
 MAX_CLIENT_CONTEXT = 3_583
+MAX_TENANT_ID = 256  # characters
 MAX_HEADERS = 1_179_648  # clients send single header lines of up to 1 MiB
 
 # Environment of the bootstrap when the manager runs it.
@@ -76,6 +81,9 @@ PRIVATE_VARIABLES = (
     "RIE_WORKING_DIRECTORY",
     "RIE_SHUTDOWN_GRACE_MS",
     "RIE_PROFILE",
+    "RIE_HTTP",
+    "RIE_CORS",
+    "RIE_WATCH",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64

@@ -1,9 +1,9 @@
 """A scripted runtime: no client library, so that it can also do what no client does. The script is a list of steps.
 
 argv[1]: JSON list; each step is ["next"], ["response", body], ["error", body, type], ["init-error", body, type],
-["post", path, body], ["chunked", [parts], trailers], ["exit", status], ["sleep", seconds], ["print", text],
-["ignore-sigterm"] or ["loop"] (answer every event with itself, for ever). What the API answered is printed, a line of
-JSON for each step.
+["post", path, body], ["chunked", [parts], trailers, content type], ["exit", status], ["sleep", seconds],
+["print", text], ["ignore-sigterm"] or ["loop"] (answer every event with itself, for ever).
+What the API answered is printed, a line of JSON for each step.
 """
 
 import http.client
@@ -57,7 +57,11 @@ def run(step):
     elif kind == "init-error":
         say(*ask("POST", f"{API}/init/error", rest[0].encode(), {"Lambda-Runtime-Function-Error-Type": rest[1]}))
     elif kind == "get":
-        say(*ask("GET", rest[0]))
+        say(*ask("GET", rest[0], None, rest[1] if len(rest) > 1 else {}))
+    elif kind == "metadata":
+        token = {"Authorization": f"Bearer {os.environ['AWS_LAMBDA_METADATA_TOKEN']}"}
+        assert os.environ["AWS_LAMBDA_METADATA_API"] == os.environ["AWS_LAMBDA_RUNTIME_API"]
+        say(*ask("GET", "/2026-01-15/metadata/execution-environment", None, token))
     elif kind == "post":
         say(*ask("POST", rest[0].replace("{id}", request_id), rest[1].encode()))
     elif kind == "extension":
@@ -67,9 +71,9 @@ def run(step):
     elif kind == "extension-waits":
         threading.Thread(target=wait_as_extension, args=(identifier,), daemon=True).start()
     elif kind == "chunked":
-        stream(rest[0], rest[1])
+        stream(*rest[:2], content_type=rest[2] if len(rest) > 2 else None)
     elif kind == "slowly":
-        stream(rest[0], {}, rest[1])
+        stream(rest[0], {}, *rest[1:])
     elif kind == "large-stream":
         stream(["x" * (1 << 20)] * rest[0], {})
     elif kind == "begin":
@@ -104,10 +108,12 @@ def run(step):
             ask("POST", f"{API}/invocation/{headers['Lambda-Runtime-Aws-Request-Id']}/response", payload.encode())
 
 
-def begin():
+def begin(content_type=None):
     connection.putrequest("POST", f"{API}/invocation/{request_id}/response")
     connection.putheader("Transfer-Encoding", "chunked")
     connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+    if content_type:
+        connection.putheader("Content-Type", content_type)
     connection.putheader("Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body")
     connection.endheaders()
 
@@ -116,8 +122,8 @@ def piece(part):
     connection.send(b"%x\r\n%s\r\n" % (len(part), part.encode()))
 
 
-def stream(parts, trailers, pause=0):
-    begin()
+def stream(parts, trailers, pause=0, content_type=None):
+    begin(content_type)
     for part in parts:
         piece(part)
         time.sleep(pause)

@@ -21,8 +21,8 @@ from bootstrap import compat
 from bootstrap.commands import ReportEnd
 from bootstrap.events import Invocation, RuntimeExited
 from bootstrap.faults import cause_of
-from tests.protocol.emulator import Start
 from tests.protocol.aws_rie import CASES, ERROR, FRAMING, INVOKE, Call, Case, Rie, ask, facts, running
+from tests.protocol.emulator import Start
 
 # -- differences ------------------------------------------------------------------------------------------------------
 
@@ -70,6 +70,7 @@ START, END = "START RequestId: <id> Version: $LATEST", "END RequestId: <id>"
 NO_PROGRAM = "RequestId: <id> Error: fork/exec /no/such/program: no such file or directory"
 EXIT_3 = "RequestId: <id> Error: Runtime exited with error: exit status 3"
 NOT_FOUND = "404 page not found\n"
+HINT = "rie: check ENTRYPOINT and CMD: the image has no /no/such/program"
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 TOO_LARGE = '{"message":"Request must be smaller than 6291456 bytes for the InvokeFunction operation"}'
 NO_JSON = "Could not parse request body into json: Could not parse payload into json: Expecting value: line 1 column 1"
@@ -106,6 +107,7 @@ DIFFERENCES = (
     D("an error", "call * x-amz-function-error", ABSENT, "Unhandled", "the service's; how clients tell an error", True),
     # What every event carries.
     D("a call", "step * Lambda-Runtime-Trace-Id", ABSENT, "<trace>", "tracing works; no caller sees it", True, BOTH),
+    D("a call", "step * Lambda-Runtime-Invocation-Id", ABSENT, "<id>", "newer clients echo it", True, BOTH),
     D("a call", "step 0 Lambda-Runtime-Deadline-Ms", "in 300 s", "in 3 s", "the service's default", True),
     D("a call", "step * *-Function-Arn", THEIR_ARN + "test_function", OUR_ARN, "as the caller named it", True),
     D("variables of the function", "step 0 *-Function-Arn", THEIR_ARN + "mine", OUR_ARN, "as the caller named it"),
@@ -170,6 +172,7 @@ DIFFERENCES = (
     D("exit in init", "log INIT_REPORT 0", ABSENT, f"{INIT_REPORT}init\t{EXITED}", "the service's"),
     D("exit in init", "log INIT_REPORT *", ABSENT, f"{INIT_REPORT}invoke\t{EXITED}", "the service's"),
     D("exit in init", "log REPORT 0", ABSENT, report(*SPENT, OURS, EXITED)[:-1], "init failed: it has no duration"),
+    D("a missing program", "log other 2", ABSENT, HINT, "one line says what to check"),
     D("a missing program", "call * body", "", service_error("Runtime.InvalidEntrypoint", NO_PROGRAM), "as above"),
     D("a missing program", "log other 0", ABSENT, NO_PROGRAM.removeprefix("RequestId: <id> "), "as above"),
     D("a missing program", "log other *", ABSENT, NO_PROGRAM, "as above"),

@@ -36,6 +36,7 @@ from bootstrap.commands import (
 from bootstrap.errors import IllegalEvent
 from bootstrap.events import (
     Booted,
+    CodeChanged,
     ErrorPosted,
     ExtensionErrorPosted,
     ExtensionExited,
@@ -369,6 +370,7 @@ EVENTS: list[Any] = [
     TimerFired("init"),
     TimerFired("invoke"),
     TimerFired("exit"),
+    CodeChanged(),
     ShutdownRequested(),
 ]
 
@@ -425,6 +427,66 @@ def _survives(story_so_far: tuple[Any, ...]) -> None:
     if story.machine.phase != lifecycle.SHUTDOWN:
         commands = story.tell(InvokeReceived(ONE)) + _settle(story)
         assert of(Answer, commands) == Answer(ONE, b"")
+
+
+def test_new_code_retires_an_idle_runtime_and_the_next_invocation_starts_a_new_one() -> None:
+    story = Story().warm()
+    assert kinds(story.tell(CodeChanged())) == ["KillRuntime"]
+    assert story.machine.phase == lifecycle.RESET
+    assert kinds(story.tell(RuntimeExited(None, 9))) == []
+    commands = story.tell(InvokeReceived(ONE))
+    assert kinds(commands) == ["ReportStart", "SetTimer", "SpawnRuntime"]
+    commands = story.tell(NextPolled("poll-1"))
+    assert of(Deliver, commands).exchange == "poll-1"
+    assert of(ReportInit, commands).status == "success"
+
+
+def test_new_code_lets_a_running_invocation_end_and_those_in_line_get_the_new_runtime() -> None:
+    story = Story().running()
+    story.tell(InvokeReceived(TWO))
+    assert story.tell(CodeChanged()) == []
+    assert of(Answer, story.tell(ResponsePosted("post", "id-1", b"old"))).body == b"old"
+    assert kinds(story.tell(NextPolled("poll-1"))) == ["KillRuntime"]
+    assert kinds(story.tell(RuntimeExited(None, 9))) == ["ReportStart", "SetTimer", "SpawnRuntime"]
+    assert of(Deliver, story.tell(NextPolled("poll-2"))).invocation == TWO
+
+
+def test_new_code_begins_an_init_again_and_with_it_its_ten_seconds() -> None:
+    story = Story()
+    story.tell(Booted())
+    assert kinds(story.tell(CodeChanged(), after=9)) == ["KillRuntime"]
+    assert of(SetTimer, commands := story.tell(RuntimeExited(None, 9))) == SetTimer("init", story.at + 10)
+    assert kinds(commands) == ["SetTimer", "SpawnRuntime"]
+    report = of(ReportInit, story.tell(NextPolled("poll"), after=0.5))
+    assert (report.status, round(report.duration_ms)) == ("success", 500)
+
+
+def test_new_code_while_a_failed_environment_closes_changes_nothing() -> None:
+    story = Story().running()
+    story.tell(TimerFired("invoke"), after=3)
+    assert story.tell(CodeChanged()) == []
+    story.tell(RuntimeExited(None, 9))
+    assert story.tell(CodeChanged()) == []
+    assert story.machine.is_free
+
+
+def test_new_code_in_an_invocation_that_fails_restarts_once() -> None:
+    story = Story().running()
+    story.tell(CodeChanged())
+    story.tell(RuntimeExited(1))
+    story.tell(InvokeReceived(TWO))
+    story.tell(NextPolled("poll"))
+    story.tell(ResponsePosted("post", "id-2", b""))
+    assert kinds(story.tell(NextPolled("poll"))) == []
+    assert story.machine.is_free
+
+
+def test_the_end_of_the_environment_comes_before_a_new_init() -> None:
+    story = Story()
+    story.tell(Booted())
+    story.tell(CodeChanged())
+    story.tell(ShutdownRequested())
+    assert kinds(story.tell(RuntimeExited(None, 9))) == ["Exit"]
 
 
 def test_an_unknown_event_is_illegal() -> None:
@@ -526,6 +588,12 @@ def test_the_end_of_the_environment_is_a_spindown() -> None:
     of(TerminateRuntime, story.tell(ShutdownRequested()))
     assert of(DeliverShutdown, story.tell(RuntimeExited(0))).reason == "spindown"
     of(Exit, story.tell(ExtensionExited("ext", 0)))
+
+
+def test_new_code_is_a_spindown_for_extensions() -> None:
+    story = Extended().warm()
+    assert "TerminateRuntime" in kinds(story.tell(CodeChanged()))
+    assert of(DeliverShutdown, story.tell(RuntimeExited(None, 15))).reason == "spindown"
 
 
 def test_an_extension_that_does_not_want_to_know_is_killed() -> None:
@@ -633,6 +701,7 @@ EXTENSION_EVENTS: list[Any] = [
     TimerFired("invoke"),
     TimerFired("exit"),
     TimerFired("grace"),
+    CodeChanged(),
     ShutdownRequested(),
     ExtensionPolled("e", EXT),
     ExtensionErrorPosted("e", EXT, "E", False),
