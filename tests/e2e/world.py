@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import docker
 import pytest
 from botocore.config import Config
 
+from tests.ports import free_port
 from tests.registry import Registry, serving
 
 ROOT = Path(__file__).parents[2]
@@ -169,12 +169,6 @@ class Manager:
 
     def mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.data) in line]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

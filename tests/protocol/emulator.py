@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "tests" / "functions" / "runtime.py"
 
@@ -90,12 +92,6 @@ def wait_until(condition: Callable[[], bool], within_s: float, otherwise: Callab
     while not condition():
         assert time.monotonic() < until, otherwise()
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 Start = Callable[..., Emulator]
