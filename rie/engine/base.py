@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from rie.model.image import Image
@@ -34,12 +35,21 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory of the host that a sandbox sees, read-only, at `target`: unpacked code, merged layers."""
+
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """What a sandbox is to be.
 
     `argv` is what the bootstrap is told to run (the function's entrypoint and command; the engine puts the bootstrap
     in front); `environment` is the whole environment of the bootstrap, the image's own variables included;
-    `cpus` the share of CPU time after init (1.0 = one vCPU), applied by `Sandbox.limit_cpu`.
+    `cpus` the share of CPU time after init (1.0 = one vCPU), applied by `Sandbox.limit_cpu`; `mounts` lie over the
+    image, made in the order they are given, and their targets exist in the image.
     """
 
     sandbox_id: str
@@ -52,6 +62,7 @@ class SandboxSpec:
     cpus: float
     pids: int = 1024
     open_files: int = 1024
+    mounts: tuple[Mount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

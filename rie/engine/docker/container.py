@@ -77,7 +77,7 @@ def configuration(spec: SandboxSpec, place: Place, labels: dict[str, str]) -> di
         "NetworkDisabled": place.network == "none",
         "HostConfig": {
             **_limits(spec),
-            "Mounts": _mounts(place, labels),
+            "Mounts": [*_mounts(place, labels), *_given(spec)],
             "Tmpfs": {} if place.tmp else {"/tmp": _tmpfs_options(spec, place.user)},
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
@@ -128,6 +128,10 @@ def _mounts(place: Place, labels: dict[str, str]) -> list[dict[str, Any]]:
         options = {"Labels": labels}
         mounts.append({"Type": "volume", "Source": name, "Target": path, "ReadOnly": True, "VolumeOptions": options})
     return mounts
+
+
+def _given(spec: SandboxSpec) -> list[dict[str, Any]]:
+    return [_bind(mount.source, mount.target, read_only=True) for mount in spec.mounts]
 
 
 def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
