@@ -10,17 +10,20 @@ from .events import Booted
 from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .lifecycle import Machine
+from .log_lines import CompatLines, TextLines
 from .loop import Loop
 from .metadata_api import MetadataApi
-from .output import Log, init_start_line
+from .output import Log
 from .runtime_api import RuntimeApi
 from .settings import Settings, read
 from .supervisor import Supervisor
 from .switch import Switch
+from .telemetry_api import TelemetryApi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .concurrent import ConcurrentMachine
+    from .log_lines import Lines
 
 VERSION = "0.1.0"
 # Together well below the 1,024 descriptors that a container may be given.
@@ -34,25 +37,25 @@ def main() -> None:
         settings = read(os.environ, sys.argv[1:])
         runtime_api = _bind_tcp(settings.runtime_api)
         front_door = _bind_unix(settings.socket_path) if settings.is_managed else _bind_tcp(settings.front_door)
-        log = Log(settings.log_path)
+        log = _log(settings)
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"rie: {error}\n")
         sys.exit(2)
     os.umask(0o022)
     supervisor = Supervisor(settings)
-    loop = Loop(_machine(settings), settings, supervisor, log)
+    loop = Loop(_machine(settings), settings, supervisor, log, _lines(settings))
     callers = _front_door(settings, loop)
     runtime = RuntimeApi(loop)
     routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
     extensions = ExtensionsApi(loop)
     if settings.has_extensions_api:
         routes[wire.EXTENSION_PREFIX] = extensions.handle
+        telemetry = TelemetryApi(loop, VERSION)
+        routes[wire.TELEMETRY_PATH] = routes[wire.LOGS_PATH] = telemetry.handle
     routes[wire.METADATA_PATH] = MetadataApi(loop).handle
     loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes, runtime), RUNTIME_CONNECTIONS)
     loop.listen(front_door, callers, CALLER_CONNECTIONS)
     loop.watch_signals()
-    if not settings.is_compat:
-        log.write(init_start_line(VERSION).encode())
     loop.tell(Booted(supervisor.extension_names))
     if settings.watched:
         from .watch import Watch
@@ -68,6 +71,24 @@ def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)
+
+
+def _log(settings: Settings) -> Log:
+    if settings.log_format != "JSON" or settings.is_compat:
+        return Log(settings.log_path)
+    from .json_log import JsonLog
+
+    return JsonLog(settings.log_path, settings.application_level)
+
+
+def _lines(settings: Settings) -> "Lines":
+    if settings.is_compat:
+        return CompatLines(settings)
+    if settings.log_format == "JSON":
+        from .json_log import JsonLines
+
+        return JsonLines(settings, VERSION)
+    return TextLines(settings, VERSION)
 
 
 def _front_door(settings: Settings, loop: Loop) -> FrontDoor:

@@ -62,10 +62,16 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
+    ReportRestore,
+    ReportRestoreStart,
     ReportRuntimeDone,
     ReportStart,
+    Restore,
     SetTimer,
     SpawnRuntime,
+    Subscribe,
     TerminateRuntime,
     TurnAway,
 )
@@ -87,9 +93,11 @@ from .events import (
     ResponseBegun,
     ResponseEnded,
     ResponsePosted,
+    RestorePolled,
     RuntimeExited,
     ShutdownRequested,
     SpawnFailed,
+    SubscriptionPosted,
     TimerFired,
 )
 from .extensions import Extension, Refusal, Roster
@@ -134,6 +142,9 @@ class Machine:
         self._polls: list[Any] = []
         self._current: Invocation | None = None
         self._is_in_init = False  # the current one had to begin with an init
+        self._awaits_runtime = False  # which has not come to its first poll
+        self._restores_since: float | None = None  # its hooks for the time after a snapshot run
+        self._restore_ms: float | None = None  # until the first REPORT has told it
         self._is_delivered = False  # the current one's event, to the runtime
         self._is_answered = False  # its caller
         self._is_reported = False
@@ -191,6 +202,8 @@ class Machine:
         """Rule 1, at boot or within an invocation."""
         self._spawned_at = at
         self._cause = None
+        self._awaits_runtime, self._restores_since = False, None
+        self._out.append(ReportInitStart(INIT if self.phase == INIT else INVOKE, self._current))
         self.roster.begin(self._external)
         self._out += [LaunchExtension(name) for name in self._external]
         if not self._external:
@@ -198,6 +211,7 @@ class Machine:
 
     def _spawn(self) -> None:
         self.runtime = STARTED
+        self._awaits_runtime = True
         self._out.append(SpawnRuntime())
 
     def _proceed(self, at: float) -> None:
@@ -205,7 +219,8 @@ class Machine:
         if self.phase in (INIT, INVOKE) and self.runtime == ABSENT and self.roster.are_registered:
             self._spawn()
         elif self.phase == INIT and self.runtime == READY and self.roster.are_ready:
-            self._init_ms = self._end_init("success", at).duration_ms
+            init_ms = self._end_init("success", at).duration_ms
+            self._init_ms = init_ms if self._restore_ms is None else None
             self.phase = IDLE
             self._advance(at)
         elif self.phase == INVOKE and not self._is_delivered:
@@ -407,8 +422,8 @@ class Machine:
     def _report_end(self, status: str, error_type: str, at: float) -> None:
         assert self._current is not None
         duration_ms = (at - self._began_at) * 1e3
-        self._out.append(ReportEnd(self._current, status, duration_ms, self._init_ms, error_type))
-        self._init_ms = None
+        self._out.append(ReportEnd(self._current, status, duration_ms, self._init_ms, error_type, self._restore_ms))
+        self._init_ms = self._restore_ms = None
         self._is_reported = True
 
     # -- the runtime's requests -----------------------------------------------------------------------------------
@@ -419,6 +434,7 @@ class Machine:
         elif self.runtime in (STARTED, RESPONDED, READY):
             self.runtime = READY
             self.roster.is_closed = True
+            self._end_runtime_init("success", at)
             self._polls.append(event.exchange)
             self._proceed(at)
         else:
@@ -493,6 +509,15 @@ class Machine:
             self._fail(event.body, "error", known_error_type(event.error_type), at)
             self._out.append(Accept(event.exchange))
 
+    def _restore_polled(self, event: RestorePolled, at: float) -> None:
+        """No snapshot is taken: the runtime is restored as soon as it asks."""
+        if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN) or not self._awaits_runtime:
+            self._refuse_transition(event.exchange, "RestoreReady")
+            return
+        self._end_runtime_init("success", at)
+        self._restores_since = at
+        self._out += [ReportRestoreStart(), Restore(event.exchange)]
+
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
         if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN):
             self._refuse_transition(event.exchange, "InitError")
@@ -520,6 +545,13 @@ class Machine:
             if not self._is_delivered or self.phase == INIT:
                 self._out.append(ReportExtension(extension.name, extensions.READY, extension.events))
             self._proceed(at)
+
+    def _subscription_posted(self, event: SubscriptionPosted, at: float) -> None:
+        is_in_init = self.phase == INIT or (self.phase == INVOKE and self._is_in_init)
+        extension = self.roster.subscribe(event.identifier, event.api, is_in_init)
+        if self._is_let(extension, event.exchange):
+            assert isinstance(extension, Extension)
+            self._out.append(Subscribe(event.exchange, extension.name, event.api, event.body))
 
     def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
         extension = self.roster.fail(event.identifier, event.at_init)
@@ -607,9 +639,20 @@ class Machine:
         return self.init_result
 
     def _report_init(self, phase: str, status: str, at: float, error_type: str = "") -> ReportInit:
+        self._end_runtime_init(status, at, error_type)
         report = ReportInit(phase, status, (at - self._spawned_at) * 1e3, error_type)
         self._out.append(report)
         return report
+
+    def _end_runtime_init(self, status: str, at: float, error_type: str = "") -> None:
+        if self._awaits_runtime:
+            self._awaits_runtime = False
+            phase = INIT if self.phase == INIT else INVOKE
+            self._out.append(ReportInitRuntimeDone(phase, status, error_type))
+        elif self._restores_since is not None:
+            self._restore_ms = (at - self._restores_since) * 1e3
+            self._restores_since = None
+            self._out.append(ReportRestore(status, self._restore_ms, error_type))
 
 
 # How the Runtime API names the states in its refusals.
@@ -632,9 +675,11 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ResponsePosted: Machine._response_posted,
     ErrorPosted: Machine._error_posted,
     InitErrorPosted: Machine._init_error_posted,
+    RestorePolled: Machine._restore_polled,
     ExtensionRegistered: Machine._extension_registered,
     ExtensionPolled: Machine._extension_polled,
     ExtensionErrorPosted: Machine._extension_error_posted,
+    SubscriptionPosted: Machine._subscription_posted,
     ExtensionExited: Machine._extension_exited,
     LaunchFailed: Machine._launch_failed,
     RuntimeExited: Machine._runtime_exited,

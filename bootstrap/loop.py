@@ -20,6 +20,10 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
+    ReportRestore,
+    ReportRestoreStart,
     ReportRuntimeDone,
     ReportStart,
     SetTimer,
@@ -28,7 +32,7 @@ from .commands import (
 )
 from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
 from .listener import Listener
-from .output import PAUSE_S, LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
+from .output import PAUSE_S, LineReader, Log
 from .process import Started
 from .quick import deque, signal
 from .supervisor import RUNTIME
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .http1 import Request
     from .lifecycle import Machine
+    from .log_lines import Lines
     from .records import Record
     from .settings import Settings
     from .supervisor import Supervisor
@@ -76,12 +81,18 @@ class Loop:
     """Owns every descriptor of the process."""
 
     def __init__(
-        self, machine: "Machine | ConcurrentMachine", settings: "Settings", supervisor: "Supervisor", log: Log
+        self,
+        machine: "Machine | ConcurrentMachine",
+        settings: "Settings",
+        supervisor: "Supervisor",
+        log: Log,
+        lines: "Lines",
     ) -> None:
         self.machine = machine
         self.settings = settings
         self.supervisor = supervisor
         self.log = log
+        self.lines = lines  # what the log says of the machine's reports
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._last_fault = ""
@@ -90,6 +101,7 @@ class Loop:
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: dict[str, float] = {}
         self._repeated: dict[str, tuple[float, Callable[[], None]]] = {}  # timers of the shell, not of the machine
+        self._once: dict[str, Callable[[], None]] = {}  # likewise
         self._pipes: list[LineReader] = []
         self._pipes_ready = select.poll()
         self._listeners: list[Listener] = []
@@ -105,11 +117,15 @@ class Loop:
             TerminateRuntime: lambda _: supervisor.terminate_runtime(),
             SetTimer: self._set_timer,
             CancelTimer: self._cancel_timer,
+            ReportInitStart: self.report,
+            ReportInitRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportInit: self._report_init,
+            ReportRestoreStart: self.report,
+            ReportRestore: self.report,
             ReportStart: self._report_start,
             ReportFault: self._report_fault,
-            ReportExtension: self._report_extension,
-            ReportRuntimeDone: lambda _: None,
+            ReportExtension: self.report,
+            ReportRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportIdle: lambda _: None,
             ReportEnd: self._report_end,
             Exit: self._exit,
@@ -179,6 +195,9 @@ class Loop:
                 interval_s, action = self._repeated[name]
                 self._timers[name] = now + interval_s
                 action()
+            elif name in self._once:
+                del self._timers[name]
+                self._once.pop(name)()
             elif name == MEMORY_TIMER:
                 self._check_memory()
             else:
@@ -189,6 +208,11 @@ class Loop:
         """Call `action` every `interval_s` seconds from now on; replaces what had that name."""
         self._repeated[name] = (interval_s, action)
         self._timers[name] = time.monotonic() + interval_s
+
+    def once(self, name: str, at: float, action: "Callable[[], None]") -> None:
+        """Call `action` at an instant (monotonic seconds); replaces what had that name."""
+        self._once[name] = action
+        self._timers[name] = at
 
     def _sweep(self) -> None:
         for listener in self._listeners:
@@ -285,12 +309,20 @@ class Loop:
 
     # -- the log --------------------------------------------------------------------------------------------------
 
-    def _report_init(self, report: ReportInit) -> None:
+    def report(self, report: "Record") -> None:
+        """Write what a report says, after what the parties have printed before it."""
         self._drain()
-        if report.status != "success" and not self.settings.is_compat:
-            self.log.write(init_report_line(report).encode())
-            if not self.settings.is_managed:
-                self._hint(report.error_type)
+        self._say(report)
+
+    def _say(self, report: "Record") -> None:
+        text = self.lines.of(report, self.used_mb)
+        if text:
+            self.log.write(text.encode("utf-8", "surrogateescape"))
+
+    def _report_init(self, report: ReportInit) -> None:
+        self.report(report)
+        if report.status != "success" and not self.settings.is_compat and not self.settings.is_managed:
+            self._hint(report.error_type)
 
     def _hint(self, error_type: str) -> None:
         """Say what to check, once."""
@@ -301,23 +333,15 @@ class Loop:
             self._last_hint = hint
             self.log.write(f"rie: {hint}\n".encode("utf-8", "surrogateescape"))
 
-    def _report_extension(self, report: ReportExtension) -> None:
-        if not self.settings.is_compat:
-            self.log.write(extension_line(report).encode())
-
     def _report_start(self, command: ReportStart) -> None:
         self._watch_memory()
         self._drain()
         self.log.begin()
-        self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
+        self._say(command)
 
     def _report_fault(self, fault: ReportFault) -> None:
         self._last_fault = fault.text
-        self._drain()
-        if self.settings.is_compat:
-            return
-        prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
-        self.log.write(f"{prefix}{fault.text}\n".encode())
+        self.report(fault)
 
     def _report_end(self, report: ReportEnd) -> None:
         self._drain()
@@ -325,12 +349,7 @@ class Loop:
             reader.flush()
         self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
         self.last_report = report
-        if self.settings.is_compat:
-            from .compat import end_lines as compat_end_lines
-
-            self.log.write(compat_end_lines(report, self.settings.memory_mb).encode())
-            return
-        self.log.write(end_lines(report, self.settings.memory_mb, self.used_mb).encode())
+        self._say(report)
 
     def _watch_log(self) -> None:
         """Have the backlog written as its reader takes it."""

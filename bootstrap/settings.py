@@ -42,6 +42,7 @@ NOT_FOR_EXTENSIONS = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -74,6 +75,9 @@ class Settings(Record):
     profile: str = "aws"
     has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
     origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
+    log_format: str = "Text"  # or "JSON"
+    application_level: str = "INFO"  # of the lines that are written, where the format is JSON
+    system_level: str = "INFO"  # likewise, of what the platform says
     watched: str = ""  # the directory whose changes restart the runtime
 
     @property
@@ -136,6 +140,9 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         profile=profile,
         has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
         origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
+        log_format="JSON" if variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON" else "Text",
+        application_level=_application_level(variables),
+        system_level=_choice(environ, "RIE_SYSTEM_LOG_LEVEL", ("INFO", "DEBUG", "WARN")),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
@@ -226,6 +233,12 @@ def _choice(environ: "Mapping[str, str]", name: str, choices: "tuple[str, ...]")
     if text not in choices:
         raise SettingsError(f"cannot read {name}: {text!r} is none of {', '.join(choices)}")
     return text
+
+
+def _application_level(variables: "Mapping[str, str]") -> str:
+    """A function's own variable: what is no level is as good as none."""
+    level = variables.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    return level if level in LEVELS else "INFO"
 
 
 def _origins(text: str) -> "tuple[str, ...]":

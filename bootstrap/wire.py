@@ -16,6 +16,9 @@ INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} 
 RUNTIME_PREFIX = "/2018-06-01/runtime/"
 EXTENSION_PREFIX = "/2020-01-01/extension/"
 PING_PATH = "/2018-06-01/ping"
+TELEMETRY_PATH = "/2022-07-01/telemetry"
+LOGS_PATH = "/2020-08-15/logs"
+TELEMETRY_API, LOGS_API = "Telemetry", "Logs"  # as refusals and log lines name them
 METADATA_PATH = "/2026-01-15/metadata/execution-environment"
 
 IDLE_PATH = "/_rie/idle"  # GET: answers {} once the environment waits for an invocation
@@ -84,6 +87,7 @@ PRIVATE_VARIABLES = (
     "RIE_HTTP",
     "RIE_CORS",
     "RIE_WATCH",
+    "RIE_SYSTEM_LOG_LEVEL",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64

@@ -6,13 +6,10 @@ That theirs gets it wrong is asserted in test_against_rie.py, where a script can
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import re
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +18,11 @@ import pytest
 from bootstrap.commands import KillRuntime, SpawnRuntime
 from bootstrap.events import Booted, Invocation, InvokeReceived, RuntimeExited, TimerFired
 from bootstrap.lifecycle import INIT_TIMER, Machine
-from tests.protocol.emulator import RUNTIME, Answer, Emulator, Start, wait_until
+from tests.protocol.acting import Extension, acting_as_runtime
+from tests.protocol.emulator import RUNTIME, Start, failing_once, wait_until
 
-API = "/2018-06-01/runtime/invocation"
 NEXT, ONE = ["next"], ["response", "1"]
 LOOP = [["loop"]]
-EXTENSION_API = "/2020-01-01/extension"
 # An external extension that says why it was shut down.
 SUBSCRIBER = """#!{python}
 import http.client, json, os
@@ -39,79 +35,6 @@ api.request("GET", "/2020-01-01/extension/event/next", headers={{
     "Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}})
 print("ended for", json.loads(api.getresponse().read())["shutdownReason"], flush=True)
 """
-
-
-class Runtime:
-    """The test itself as the runtime of an emulator whose process does nothing."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
-        self._connection = http.client.HTTPConnection("127.0.0.1", emulator.runtime_port, timeout=10)
-        self._callers = ThreadPoolExecutor(4)
-
-    def close(self) -> None:
-        self._connection.close()
-        self._callers.shutdown()
-
-    def invoke(self, event: object = None, **headers: str) -> Future[Answer]:
-        """Call the function, in the background."""
-        return self._callers.submit(self.emulator.invoke, event, **headers)
-
-    def next(self) -> str:
-        """Take the next event; its request id."""
-        self._connection.request("GET", f"{API}/next")
-        response = self._connection.getresponse()
-        response.read()
-        return response.headers["Lambda-Runtime-Aws-Request-Id"]
-
-    def post(self, path: str, body: bytes, **headers: str) -> int:
-        """Post to the Runtime API; the status."""
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request("POST", f"{API}/{path}", body, names)
-        response = self._connection.getresponse()
-        response.read()
-        return response.status
-
-
-class Extension:
-    """The test itself as an internal extension: registers before the runtime first polls."""
-
-    def __init__(self, runtime: Runtime, events: list[str]) -> None:
-        self.port = runtime.emulator.runtime_port
-        _, headers, _ = self.ask("POST", "/register", {"events": events}, {"Lambda-Extension-Name": "internal"})
-        self.headers = {"Lambda-Extension-Identifier": headers["lambda-extension-identifier"]}
-
-    def ask(
-        self, method: str, path: str, document: Any = None, headers: Any = None, api: str = EXTENSION_API
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        body = json.dumps(document).encode() if document else None
-        connection.request(method, api + path, body, headers or self.headers)
-        response = connection.getresponse()
-        found = response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-        connection.close()
-        return found
-
-    def next(self) -> dict[str, Any]:
-        return dict(json.loads(self.ask("GET", "/event/next")[2]))
-
-
-@contextmanager
-def acting_as_runtime(emulate: Start) -> Iterator[Runtime]:
-    emulator = emulate(command=["/bin/sleep", "300"], AWS_LAMBDA_FUNCTION_TIMEOUT="20")
-    runtime = Runtime(emulator)
-    try:
-        yield runtime
-    finally:
-        emulator.stop()
-        runtime.close()
-
-
-def failing_once(directory: Path, script: list[object]) -> list[str]:
-    """A command that ends with status 1 in its first init, and runs the script from then on."""
-    flag = directory / "has-failed"
-    runtime = f"exec {sys.executable} {RUNTIME} '{json.dumps(script)}'"
-    return ["/bin/sh", "-c", f"if [ -e {flag} ]; then {runtime}; fi; touch {flag}; exit 1"]
 
 
 def report_of(log: str) -> dict[str, str]:

@@ -26,6 +26,8 @@ from bootstrap.commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
     ReportRuntimeDone,
     ReportStart,
     SetTimer,
@@ -93,20 +95,25 @@ def of(kind: type, commands: list[Any]) -> Any:
 
 def kinds(commands: list[Any]) -> list[str]:
     """What is done, less what only tidies up or tells those who listen in."""
-    quiet = (CancelTimer, ReportRuntimeDone, ReportIdle)
+    quiet = (CancelTimer, ReportInitStart, ReportInitRuntimeDone, ReportRuntimeDone, ReportIdle)
     return [type(command).__name__ for command in commands if type(command) not in quiet]
 
 
 def test_boot_spawns_the_runtime_and_bounds_init_at_ten_seconds() -> None:
     story = Story()
-    assert story.tell(Booted()) == [SetTimer("init", 110.0), SpawnRuntime()]
+    assert story.tell(Booted()) == [SetTimer("init", 110.0), ReportInitStart("init"), SpawnRuntime()]
 
 
 def test_the_first_poll_ends_init_and_is_measured() -> None:
     story = Story()
     story.tell(Booted())
     commands = story.tell(NextPolled("p"), after=0.25)
-    assert commands == [CancelTimer("init"), ReportInit("init", "success", pytest.approx(250.0)), ReportIdle()]
+    assert commands == [
+        ReportInitRuntimeDone("init", "success"),
+        CancelTimer("init"),
+        ReportInit("init", "success", pytest.approx(250.0)),
+        ReportIdle(),
+    ]
 
 
 def test_an_invocation_is_delivered_answered_and_closed_by_the_next_poll() -> None:
