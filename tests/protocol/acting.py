@@ -6,7 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.protocol.emulator import Answer, Emulator, Start
@@ -50,17 +50,23 @@ class Runtime:
 class Extension:
     """The test itself as an internal extension: registers before the runtime first polls."""
 
-    def __init__(self, runtime: Runtime, events: list[str]) -> None:
+    def __init__(self, runtime: Runtime, events: list[str], name: str = "internal") -> None:
         self.port = runtime.emulator.runtime_port
         self._waiting: list[http.client.HTTPConnection] = []
-        _, headers, _ = self.ask("POST", "/register", {"events": events}, {"Lambda-Extension-Name": "internal"})
+        _, headers, _ = self.ask("POST", "/register", {"events": events}, {"Lambda-Extension-Name": name})
         self.headers = {"Lambda-Extension-Identifier": headers["lambda-extension-identifier"]}
 
     def ask(
-        self, method: str, path: str, document: Any = None, headers: Any = None, api: str = EXTENSION_API
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        headers: Any = None,
+        api: str = EXTENSION_API,
+        raw: bytes | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        body = json.dumps(document).encode() if document else None
+        body = json.dumps(document).encode() if document else raw
         connection.request(method, api + path, body, headers or self.headers)
         response = connection.getresponse()
         found = response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
@@ -72,6 +78,12 @@ class Extension:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", f"{EXTENSION_API}/event/next", headers=self.headers)
         self._waiting.append(connection)
+
+    def keep_up(self) -> None:
+        """Ask for one event after the other, until there is nobody to ask."""
+        with suppress(OSError, http.client.HTTPException):
+            while True:
+                self.ask("GET", "/event/next")
 
     def next(self) -> dict[str, Any]:
         return dict(json.loads(self.ask("GET", "/event/next")[2]))
