@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from bootstrap import platform_records
 from bootstrap.commands import (
+    DeliverShutdown,
     ReportEnd,
     ReportExtension,
     ReportFault,
@@ -29,6 +31,7 @@ from bootstrap.json_log import JsonLines, is_instant
 from bootstrap.platform_records import Platform, Span, level_of, shaped
 from bootstrap.settings import Settings, read
 from bootstrap.subscription import Subscription, parse
+from bootstrap.telemetry_api import MAX_EARLY_BYTES, MAX_EARLY_REPORTS, REPORTS, SIGNS, Early, TelemetryApi
 
 HTTP = {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8080/x"}
 TCP = {"protocol": "TCP", "port": 8080}
@@ -424,3 +427,54 @@ def test_dropped_says_how_much() -> None:
     kind, record = platform_records.dropped(123, 12_345)
     assert kind == "platform.logsDropped"
     assert (record["droppedRecords"], record["droppedBytes"]) == (123, 12_345)
+
+
+# -- who listens in ---------------------------------------------------------------------------------------------------
+
+
+def listening(**variables: str) -> tuple[Any, dict[type, Any]]:
+    """A loop that only performs, with the API on it, and its performers from before."""
+    plain = {kind: lambda _: None for kind in (*REPORTS, *SIGNS, ReportInitStart, DeliverShutdown)}
+    log = SimpleNamespace(tap=None)
+    loop = SimpleNamespace(performers=dict(plain), log=log, settings=some_settings(**variables), used_mb=0)
+    TelemetryApi(loop, "1")
+    return loop, plain
+
+
+def taps(loop: Any, plain: dict[type, Any]) -> list[type]:
+    return [kind for kind in plain if loop.performers[kind] is not plain[kind] and kind is not ReportInitStart]
+
+
+def test_when_nobody_has_subscribed_by_the_end_of_init_nothing_is_listened_to() -> None:
+    loop, plain = listening()
+    assert taps(loop, plain)
+    loop.performers[ReportInitStart](ReportInitStart("init"))
+    loop.log.tap("", b"a line\n")
+    loop.performers[ReportInit](ReportInit("init", "success", 1.0))
+    assert taps(loop, plain) == []
+    assert loop.log.tap is None
+
+
+def test_an_init_that_is_repeated_is_listened_to_again() -> None:
+    loop, plain = listening()
+    loop.performers[ReportInit](ReportInit("init", "success", 1.0))
+    loop.performers[ReportInitStart](ReportInitStart("invoke", ONE))
+    assert taps(loop, plain)
+    loop.performers[ReportInit](ReportInit("invoke", "success", 1.0))
+    assert taps(loop, plain) == []
+
+
+def test_the_compat_profile_listens_to_nothing() -> None:
+    loop, plain = listening(RIE_PROFILE="compat")
+    assert taps(loop, plain) == []
+
+
+def test_what_is_kept_for_later_subscribers_is_bounded() -> None:
+    early = Early()
+    for _ in range(20):
+        early.lines(0.0, "", b"x\n" * 50_000)
+    for _ in range(2_000):
+        early.report(0.0, ReportFault("", "x"), 0)
+    assert sum(len(item[1]) for _, item, _ in early.items if isinstance(item, tuple)) <= MAX_EARLY_BYTES
+    assert sum(isinstance(item, ReportFault) for _, item, _ in early.items) == MAX_EARLY_REPORTS
+    assert early.lost_records == 10 * 50_000
