@@ -9,6 +9,7 @@ from .errors import SettingsError
 from .events import Booted
 from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
+from .hosts import name_ourselves
 from .lifecycle import Machine
 from .log_lines import CompatLines, TextLines
 from .loop import Loop
@@ -42,6 +43,8 @@ def main() -> None:
         sys.stderr.write(f"rie: {error}\n")
         sys.exit(2)
     os.umask(0o022)
+    if os.getpid() == 1:  # the container is ours alone
+        name_ourselves()
     supervisor = Supervisor(settings)
     loop = Loop(_machine(settings), settings, supervisor, log, _lines(settings))
     callers = _front_door(settings, loop)

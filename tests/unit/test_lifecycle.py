@@ -378,6 +378,7 @@ EVENTS: list[Any] = [
     ResponsePosted("x", "id-1", b""),
     ErrorPosted("x", "id-1", b""),
     InitErrorPosted("x", b""),
+    RestorePolled("x"),
     RuntimeExited(1),
     SpawnFailed("Runtime.InvalidEntrypoint", "no"),
     TimerFired("init"),
@@ -720,6 +721,7 @@ EXTENSION_EVENTS: list[Any] = [
     ExtensionErrorPosted("e", EXT, "E", False),
     ExtensionExited("ext", 1),
     ExtensionRegistered("r", "inner", ("INVOKE",), "id-inner"),
+    SubscriptionPosted("s", EXT, "Logs", b""),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ from bootstrap.commands import (
 )
 from bootstrap.events import Invocation
 from bootstrap.feed import MAX_WAITING_BYTES, NEVER, ROOM_FOR_PLATFORM, Feed
+from bootstrap.hosts import name_ourselves
 from bootstrap.json_log import JsonLines, is_instant
 from bootstrap.platform_records import Platform, Span, level_of, shaped
 from bootstrap.settings import Settings, read
@@ -478,3 +480,22 @@ def test_what_is_kept_for_later_subscribers_is_bounded() -> None:
     assert sum(len(item[1]) for _, item, _ in early.items if isinstance(item, tuple)) <= MAX_EARLY_BYTES
     assert sum(isinstance(item, ReportFault) for _, item, _ in early.items) == MAX_EARLY_REPORTS
     assert early.lost_records == 10 * 50_000
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [b"", b"127.0.0.1 localhost\n", b"127.0.0.1 localhost"])
+def test_the_hosts_file_gets_the_names_once(tmp_path: Path, before: bytes) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(before)
+    for _ in range(2):
+        name_ourselves(str(hosts))
+    lines = hosts.read_text().splitlines()
+    assert lines[-1].split() == ["127.0.0.1", "sandbox.localdomain", "sandbox"]
+    assert len(lines) == 1 + bool(before)
+
+
+def test_a_hosts_file_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    name_ourselves(str(tmp_path / "none"))
+    assert list(tmp_path.iterdir()) == []
