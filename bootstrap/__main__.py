@@ -10,7 +10,7 @@ from .events import Booted
 from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .hosts import name_ourselves
-from .lifecycle import Machine
+from .lifecycle import INIT_LIMIT_S, LONG_INIT_LIMIT_S, Machine
 from .log_lines import CompatLines, TextLines
 from .loop import Loop
 from .metadata_api import MetadataApi
@@ -30,6 +30,7 @@ VERSION = "0.1.0"
 # Together well below the 1,024 descriptors that a container may be given.
 RUNTIME_CONNECTIONS = 128
 CALLER_CONNECTIONS = 640
+AHEAD_OF_CALLERS = ("provisioned-concurrency", "snap-start")  # kinds of init that nobody waits for
 
 
 def main() -> None:
@@ -70,7 +71,9 @@ def main() -> None:
 
 def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     if settings.max_concurrency is None:
-        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy)
+        is_ahead = settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] in AHEAD_OF_CALLERS
+        init_limit_s = max(LONG_INIT_LIMIT_S, settings.timeout_s) if is_ahead else INIT_LIMIT_S
+        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, init_limit_s)
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)

@@ -57,7 +57,7 @@ from .events import (
 )
 from .extensions import Refusal, Roster
 from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
-from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES
+from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, LONG_INIT_LIMIT_S, MAX_WAITING, MAX_WAITING_BYTES
 from .quick import deque
 from .wire import MAX_RESPONSE
 
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from .records import Record
 
 BOOT, ABSENT, INIT, READY, SHUTDOWN = "boot", "absent", "init", "ready", "shutdown"
-INIT_LIMIT_S = 130.0  # AWS: at least this, for environments of this kind
 DEADLINE = "deadline "  # and a request id: the timer of an invocation that runs
 MAX_EXPIRED = 10_000  # ids of invocations that timed out and may still be answered
 
@@ -126,7 +125,7 @@ class ConcurrentMachine:
         self._cause = None
         self._roster.begin(())
         self._out.append(ReportInitStart(self._init_phase))
-        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(INIT_LIMIT_S, self.timeout_s))]
+        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(LONG_INIT_LIMIT_S, self.timeout_s))]
 
     @property
     def _init_phase(self) -> str:

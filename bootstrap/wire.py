@@ -34,6 +34,8 @@ TENANT_ID = "X-Amz-Tenant-Id"
 FUNCTION_ERROR = "X-Amz-Function-Error"
 EXECUTED_VERSION = "X-Amz-Executed-Version"
 ERROR_TYPE = "X-Amzn-ErrorType"
+# The identity of Cognito that the function shall see, as JSON; the service takes it from the caller's credentials.
+COGNITO_IDENTITY = "X-Rie-Cognito-Identity"
 # Manager to sandbox: the ARN exactly as the caller addressed the function (qualifier included).
 FUNCTION_ARN = "X-Rie-Function-Arn"
 # Manager to sandbox: how long the invocation may wait for its turn, in seconds; after that the answer is 409.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bootstrap.commands import KillRuntime, SpawnRuntime
-from bootstrap.events import Booted, Invocation, InvokeReceived, RuntimeExited, TimerFired
-from bootstrap.lifecycle import INIT_TIMER, Machine
+from bootstrap.commands import Deliver, KillRuntime, ReportRuntimeDone, SpawnRuntime
+from bootstrap.events import Booted, Invocation, InvokeReceived, NextPolled, RuntimeExited, TimerFired
+from bootstrap.lifecycle import INIT_TIMER, INVOKE_TIMER, Machine
 from tests.protocol.acting import Extension, acting_as_runtime
 from tests.protocol.emulator import RUNTIME, Start, failing_once, wait_until
 
@@ -149,6 +150,52 @@ def test_14_invocation_types_the_logs_tail_and_the_qualifier_are_heeded(emulate:
     wait_until(lambda: emulator.log.count("REPORT ") == 2, 10, lambda: emulator.log)
 
 
+def test_15_a_streamed_answer_comes_as_it_is_made_and_its_error_is_told(emulate: Start) -> None:
+    trailers = {"Lambda-Runtime-Function-Error-Type": "Function.Mid", "Lambda-Runtime-Function-Error-Body": "e30="}
+    emulator = emulate([NEXT, ["begin", "first"], ["sleep", 30]], AWS_LAMBDA_FUNCTION_TIMEOUT="60")
+    path = "/2021-11-15/functions/fn/response-streaming-invocations"
+    connection = emulator.connect()
+    connection.request("POST", path, b"{}")
+    assert b"first" in connection.getresponse().read1(1_000)  # though the runtime is far from its end
+    emulator = emulate([NEXT, ["chunked", ["part"], trailers], NEXT])
+    body = emulator.ask("POST", path, b"{}").body
+    assert b"part" in body
+    assert b'"ErrorCode": "Function.Mid"' in body
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"), [("/2022-07-01/telemetry", "2022-07-01"), ("/2020-08-15/logs", "2020-08-15")]
+)
+def test_16_telemetry_and_logs_can_be_subscribed_to_and_come(emulate: Start, path: str, schema: str) -> None:
+    with acting_as_runtime(emulate) as runtime, socket.create_server(("127.0.0.1", 0)) as server:
+        destination = {"protocol": "TCP", "port": server.getsockname()[1]}
+        document = {"schemaVersion": schema, "types": ["platform"], "destination": destination}
+        extension = Extension(runtime, [])
+        assert extension.ask("PUT", path, document, api="")[::2] == (200, b'"OK"')
+        extension.wait()
+        answer = runtime.invoke({})
+        runtime.post(f"{runtime.next()}/response", b"1")
+        assert answer.result(10).body == b"1"
+        server.settimeout(10)
+        connection, _ = server.accept()
+        with connection, connection.makefile() as lines:
+            connection.settimeout(10)
+            assert any(json.loads(line)["type"] == "platform.report" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [([TimerFired(INVOKE_TIMER)], "timeout"), ([RuntimeExited(3)], "failure")],
+    ids=["timeout", "failure"],
+)
+def test_17_the_runtimes_end_is_told_when_the_environment_is_reset(events: list[Any], status: str) -> None:
+    machine = Machine(3.0)
+    for event in (Booted(), NextPolled("poll"), InvokeReceived(Invocation("id", b"{}"))):
+        machine.accept(event, 0.0)
+    commands = [command for event in events for command in machine.accept(event, 3.0)]
+    assert [command.status for command in commands if isinstance(command, ReportRuntimeDone)] == [status]
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [([NEXT, ["sleep", 30]], "timeout"), ([NEXT, ["exit", 3]], "failure"), (LOOP, "spindown")],
@@ -192,6 +239,14 @@ def test_19_init_has_ten_seconds_and_is_then_repeated_within_the_invocation() ->
     assert any(isinstance(command, SpawnRuntime) for command in machine.accept(RuntimeExited(None, 9), 10.1))
 
 
+def test_19_the_deadline_counts_from_after_init() -> None:
+    machine = Machine(3.0)
+    machine.accept(Booted(), 0.0)
+    machine.accept(InvokeReceived(Invocation("id", b"{}")), 1.0)
+    commands = machine.accept(NextPolled("poll"), 9.0)
+    assert [command.deadline_at for command in commands if isinstance(command, Deliver)] == [12.0]
+
+
 def test_20_a_function_is_no_root_and_its_open_files_are_bounded(emulate: Start) -> None:
     emulator = emulate(
         command=["/bin/sh", "-c", "echo is $(id -u) $(id -g) $(ulimit -n); exit 1"],
@@ -214,6 +269,13 @@ def test_21_empty_credentials_are_none_and_the_services_variables_are_there(emul
     assert variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
     assert variables["TZ"] == ":UTC"
     assert {"PATH", "LANG", "LD_LIBRARY_PATH", "AWS_LAMBDA_LOG_STREAM_NAME"} <= set(variables)
+
+
+def test_22_a_runtime_that_waits_for_its_snapshot_is_restored(emulate: Start) -> None:
+    restore = ["get", "/2018-06-01/runtime/restore/next"]
+    emulator = emulate([restore, *LOOP], AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+    for number in range(2):
+        assert emulator.invoke(number).document == number
 
 
 def test_23_after_an_invalid_response_mode_the_runtime_may_still_answer(emulate: Start) -> None:

@@ -858,3 +858,9 @@ def test_hooks_that_fail_are_told_as_a_restore_that_failed() -> None:
     commands = story.tell(RuntimeExited(1))
     restored = of(ReportRestore, commands)
     assert (restored.status, restored.error_type) == ("error", "Runtime.AfterRestoreError")
+
+
+def test_init_ahead_of_callers_may_take_longer() -> None:
+    story = Story()
+    story.machine = Machine(3.0, init_limit_s=lifecycle.LONG_INIT_LIMIT_S)
+    assert of(SetTimer, story.tell(Booted())) == SetTimer("init", story.at + 130.0)
