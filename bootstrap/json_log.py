@@ -41,16 +41,18 @@ class JsonLog(Log):
         super().__init__(path)
         self._least = LEVELS.index(level)
 
-    def pass_on(self, name: str, text: bytes) -> None:
+    def pass_on(self, name: str, text: bytes, is_record: bool = False) -> None:
         """As `Log.pass_on`; who listens in hears of every line."""
-        if b"{" in text:
+        if is_record:
+            kept = self._kept(text)
+        elif b"{" in text:
             kept = b"".join(self._kept(line + b"\n") for line in text.removesuffix(b"\n").split(b"\n"))
         else:
             kept = text
         if kept:
             self.write(kept)
         if self.tap is not None:
-            self.tap(name, text)
+            self.tap(name, text, is_record)
 
     def _kept(self, line: bytes) -> bytes:
         if not line.lstrip().startswith(b"{"):

@@ -31,6 +31,7 @@ from .commands import (
     TerminateRuntime,
 )
 from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
+from .frames import FrameReader
 from .listener import Listener
 from .output import PAUSE_S, LineReader, Log
 from .process import Started
@@ -281,7 +282,7 @@ class Loop:
             self.tell(result)
             return
         for fd in result.pipes:
-            reader = LineReader(fd, self.log, name)
+            reader = LineReader(fd, self.log, name) if name else FrameReader(fd, self.log)
             self._pipes.append(reader)
             self._pipes_ready.register(fd, select.POLLIN)
             self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
@@ -298,7 +299,7 @@ class Loop:
 
     def _close_pipes(self, name: str) -> None:
         for reader in [reader for reader in self._pipes if reader.name == name]:
-            reader.flush()
+            reader.end()
             self._close_pipe(reader)
 
     def _close_pipe(self, reader: LineReader) -> None:

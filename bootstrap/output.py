@@ -42,7 +42,7 @@ class Log:
         self._lost_bytes = 0
         self._tail = bytearray()
         self._waits_since = 0.0
-        self.tap: Callable[[str, bytes], None] | None = None  # is told who has printed which lines
+        self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that is passed on
         self.is_blocked = False  # the reader has to take something before more can be written
 
     @property
@@ -80,11 +80,11 @@ class Log:
             self._waits_since = time.monotonic()
         self._backlog += text
 
-    def pass_on(self, name: str, text: bytes) -> None:
-        """Take whole lines that the party `name` has printed."""
+    def pass_on(self, name: str, text: bytes, is_record: bool = False) -> None:
+        """Take whole lines that the party `name` has printed, or one record of perhaps several."""
         self.write(text)
         if self.tap is not None:
-            self.tap(name, text)
+            self.tap(name, text, is_record)
 
     def flush(self) -> None:
         """Write what the reader takes now."""
@@ -136,7 +136,7 @@ class LineReader:
             except OSError:
                 data = b""
             if not data:
-                self.flush()
+                self.end()
                 return False
             self._take(data)
             if len(data) < PIPE_READ:
@@ -158,9 +158,7 @@ class LineReader:
         end = data.find(b"\n") + 1 or len(data)
         self._partial += data[:end]
         while len(self._partial) - self._partial.endswith(b"\n") > MAX_LINE:
-            at = MAX_LINE
-            while at > MAX_LINE - 4 and self._partial[at] & 0xC0 == 0x80:  # inside of a character in UTF-8
-                at -= 1
+            at = character_end(self._partial, MAX_LINE)
             self._log.pass_on(self.name, bytes(self._partial[:at]) + b"\n")
             del self._partial[:at]
         if self._partial.endswith(b"\n"):
@@ -173,6 +171,18 @@ class LineReader:
         if self._partial:
             self._log.pass_on(self.name, bytes(self._partial) + b"\n")
             self._partial.clear()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.flush()
+
+
+def character_end(text: bytearray, most: int) -> int:
+    """The last place at or before `most` where no character of UTF-8 is cut."""
+    at = most
+    while at > most - 4 and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
 
 
 def timestamp(at: "float | None" = None) -> str:

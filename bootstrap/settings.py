@@ -7,7 +7,7 @@ from .errors import SettingsError
 from .ids import new_id
 from .packing import unpack
 from .records import Record
-from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
+from .wire import ENV_LOG, ENV_LOG_FD, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, LOG_FD, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
 
         seen, timeout_s = {**VARIABLES, **seen}, str(TIMEOUT_S)
     variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
+    if profile != "compat" and _concurrency(seen) is None:  # where processes share a pipe, they cut into each other
+        variables[ENV_LOG_FD] = str(LOG_FD)
     return Settings(
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],

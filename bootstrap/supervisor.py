@@ -7,6 +7,7 @@ from .events import ExtensionExited, LaunchFailed, RuntimeExited, SpawnFailed
 from .process import NotStarted, Program, Started
 from .quick import signal
 from .settings import BOOTSTRAPS, Settings
+from .wire import ENV_LOG_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class Supervisor:
         return LaunchFailed(name, result.message) if isinstance(result, NotStarted) else result
 
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
-        result = process.start(Program(argv, variables, place, self._settings.user, self._settings.is_managed))
+        settings = self._settings
+        has_log_fd = name == RUNTIME and ENV_LOG_FD in variables
+        result = process.start(Program(argv, variables, place, settings.user, settings.is_managed, has_log_fd))
         if isinstance(result, Started):
             self._parties[result.pid] = name
         return result

@@ -136,9 +136,9 @@ class Telemetry:
         else:
             self._schedule()
 
-    def take_lines(self, at: float, name: str, text: bytes) -> None:
-        """Whole lines that a party has printed."""
-        self._offer_lines(self._subscribers.values(), at, name, text)
+    def take_lines(self, at: float, name: str, text: bytes, is_record: bool) -> None:
+        """Whole lines that a party has printed, or one record of several."""
+        self._offer_lines(self._subscribers.values(), at, name, text, is_record)
         self._schedule()
 
     def take_sign(self, command: "Record") -> None:
@@ -178,14 +178,17 @@ class Telemetry:
                 if event is not None:
                     subscriber.feed.offer(event, now, is_line=False)
 
-    def _offer_lines(self, subscribers: "Iterable[Subscriber]", at: float, name: str, text: bytes) -> None:
+    def _offer_lines(
+        self, subscribers: "Iterable[Subscriber]", at: float, name: str, text: bytes, is_record: bool
+    ) -> None:
         """The runtime has no name among the parties."""
         kind = EXTENSION if name else FUNCTION
         wanting = [subscriber for subscriber in subscribers if kind in subscriber.subscription.types]
         if not wanting:
             return
         now, instant = time.monotonic(), timestamp(at)
-        for line in text.removesuffix(b"\n").split(b"\n"):
+        text = text.removesuffix(b"\n")
+        for line in [text] if is_record else text.split(b"\n"):
             record = line.decode("utf-8", "replace")
             event = encoded(instant, kind, record)
             with_object = self._with_object(instant, kind, record) or event

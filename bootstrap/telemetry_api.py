@@ -67,14 +67,14 @@ class Early:
         if self._reports <= MAX_EARLY_REPORTS:
             self.items.append((at, report, used_mb))
 
-    def lines(self, at: float, name: str, text: bytes) -> None:
+    def lines(self, at: float, name: str, text: bytes, is_record: bool) -> None:
         """Keep what a party has printed, or count it."""
         if self._octets + len(text) > MAX_EARLY_BYTES:
             self.lost_records += text.count(b"\n")
             self.lost_bytes += len(text)
         else:
             self._octets += len(text)
-            self.items.append((at, (name, text), 0))
+            self.items.append((at, (name, text, is_record), 0))
 
 
 class TelemetryApi:
@@ -202,12 +202,12 @@ class TelemetryApi:
         if self._telemetry is None:
             self._listen_no_more()
 
-    def _hear_lines(self, name: str, text: bytes) -> None:
+    def _hear_lines(self, name: str, text: bytes, is_record: bool) -> None:
         now = time.time()
         if self._early is not None:
-            self._early.lines(now, name, text)
+            self._early.lines(now, name, text, is_record)
         if self._telemetry is not None:
-            self._telemetry.take_lines(now, name, text)
+            self._telemetry.take_lines(now, name, text, is_record)
 
     def _hear_sign(self, command: "Record") -> None:
         if self._telemetry is not None:

@@ -53,6 +53,10 @@ RUNTIME_TENANT_ID = "Lambda-Runtime-Aws-Tenant-Id"
 RUNTIME_INVOCATION_ID = "Lambda-Runtime-Invocation-Id"  # names the delivery, where the request id names the call
 RUNTIME_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 
+# Where AWS's runtime clients write framed log records to (bootstrap.frames): the number of a descriptor.
+ENV_LOG_FD = "_LAMBDA_TELEMETRY_LOG_FD"
+LOG_FD = 62  # as on the service
+
 # Limits of the service, bytes.
 MAX_EVENT = 6_291_456  # a synchronous request
 MAX_RESPONSE = 6_291_556  # 6 MiB and 100 bytes

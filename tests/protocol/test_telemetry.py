@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -466,3 +467,35 @@ def test_events_wait_for_company_as_long_as_was_asked_or_until_the_end(emulate: 
     emulator.process.send_signal(signal.SIGTERM)
     receiver.wait_for("platform.report")
     assert len(receiver.requests) == 1
+
+
+# -- records of more than one line ------------------------------------------------------------------------------------
+
+APP = """
+import logging
+def handler(event, context):
+    print("first")
+    logging.getLogger().warning("two\\nlines")
+    print("third")
+    raise ValueError("of the\\nhandler")
+"""
+
+
+def test_what_aws_own_client_logs_in_one_piece_is_one_record_in_its_place(
+    emulate: Start, install: Install, receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    variables = install(one=subscribing(wanted(receiver.port, ["function", "platform"])))
+    command = [sys.executable, "-m", "awslambdaric", "app.handler"]
+    emulator = emulate(command=command, **variables, AWS_LAMBDA_FUNCTION_TIMEOUT="60")
+    emulator.invoke({})
+    receiver.wait_for("platform.report")
+    first, second, third, error = receiver.records("function")
+    assert (first, third) == ("first", "third")
+    assert second.startswith("[WARNING]\t")
+    assert second.endswith("\ttwo\nlines")
+    assert error.startswith("[ERROR] ValueError: of the\nhandler\nTraceback (most recent call last):\n")
+    log = emulator.wait_for("REPORT RequestId")
+    assert log.index("first\n") < log.index("\ttwo\nlines\n") < log.index("third\n") < log.index("\nTraceback")
+    assert "\r" not in log
+    assert "\xa5" not in log

@@ -451,7 +451,7 @@ def test_when_nobody_has_subscribed_by_the_end_of_init_nothing_is_listened_to() 
     loop, plain = listening()
     assert taps(loop, plain)
     loop.performers[ReportInitStart](ReportInitStart("init"))
-    loop.log.tap("", b"a line\n")
+    loop.log.tap("", b"a line\n", False)
     loop.performers[ReportInit](ReportInit("init", "success", 1.0))
     assert taps(loop, plain) == []
     assert loop.log.tap is None
@@ -474,7 +474,7 @@ def test_the_compat_profile_listens_to_nothing() -> None:
 def test_what_is_kept_for_later_subscribers_is_bounded() -> None:
     early = Early()
     for _ in range(20):
-        early.lines(0.0, "", b"x\n" * 50_000)
+        early.lines(0.0, "", b"x\n" * 50_000, is_record=False)
     for _ in range(2_000):
         early.report(0.0, ReportFault("", "x"), 0)
     assert sum(len(item[1]) for _, item, _ in early.items if isinstance(item, tuple)) <= MAX_EARLY_BYTES
