@@ -39,7 +39,7 @@ def main() -> None:
         settings = read(os.environ, sys.argv[1:])
         runtime_api = _bind_tcp(settings.runtime_api)
         front_door = _bind_unix(settings.socket_path) if settings.is_managed else _bind_tcp(settings.front_door)
-        log = _log(settings)
+        log = Log(settings.log_path)
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"rie: {error}\n")
         sys.exit(2)
@@ -77,14 +77,6 @@ def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)
-
-
-def _log(settings: Settings) -> Log:
-    if settings.log_format != "JSON" or settings.is_compat:
-        return Log(settings.log_path)
-    from .json_log import JsonLog
-
-    return JsonLog(settings.log_path, settings.application_level)
 
 
 def _lines(settings: Settings) -> "Lines":

@@ -9,7 +9,7 @@ from .output import MAX_LINE, LineReader, character_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .output import Log
+    from .output import Taker
 
 MAGIC = b"\xa5\x5a\x00"
 HEADER = 16
@@ -20,8 +20,8 @@ INSTANTS = range(10**15, 5 * 10**15)  # 2001 to 2128: what looks like a header i
 class FrameReader(LineReader):
     """Cuts a pipe into lines, and passes on frames in between as one record each."""
 
-    def __init__(self, fd: int, log: "Log", name: str = "") -> None:
-        super().__init__(fd, log, name)
+    def __init__(self, fd: int, taker: "Taker", name: str = "") -> None:
+        super().__init__(fd, taker, name)
         self._held = b""  # perhaps the beginning of a header
         self._left = 0  # bytes of the frame that are still to come
         self._record = bytearray()
@@ -54,7 +54,7 @@ class FrameReader(LineReader):
         self._left -= len(data) - len(rest)
         while len(self._record) > MAX_LINE:
             at = character_end(self._record, MAX_LINE)
-            self._pass_on(bytes(self._record[:at]))
+            self._pass_on_record(bytes(self._record[:at]))
             del self._record[:at]
         if not self._left:
             self._end_record()
@@ -62,11 +62,11 @@ class FrameReader(LineReader):
 
     def _end_record(self) -> None:
         if self._record:
-            self._pass_on(bytes(self._record))
+            self._pass_on_record(bytes(self._record))
             self._record.clear()
 
-    def _pass_on(self, record: bytes) -> None:
-        self._log.pass_on(self.name, record if record.endswith(b"\n") else record + b"\n", is_record=True)
+    def _pass_on_record(self, record: bytes) -> None:
+        self._taker.take_lines(self.name, record if record.endswith(b"\n") else record + b"\n", is_record=True)
 
     def flush(self) -> None:
         """As `LineReader.flush`; what belongs to a frame waits for the rest of it."""

@@ -2,7 +2,7 @@
 
 import json
 
-from .output import Log, timestamp
+from .output import timestamp
 from .platform_records import Platform, level_of
 from .settings import LEVELS
 
@@ -22,6 +22,7 @@ class JsonLines:
     def __init__(self, settings: "Settings", version: str) -> None:
         self._platform = Platform(settings, version)
         self._least = LEVELS.index(settings.system_level)
+        self._least_of_function = LEVELS.index(settings.application_level)
 
     def of(self, report: "Record", used_mb: int) -> str:
         """As `Lines.of`."""
@@ -33,26 +34,13 @@ class JsonLines:
                 text += json.dumps(event, separators=(",", ":")) + "\n"
         return text
 
-
-class JsonLog(Log):
-    """A log that leaves out the application's lines below a level; what is no JSON object always stays."""
-
-    def __init__(self, path: str, level: str) -> None:
-        super().__init__(path)
-        self._least = LEVELS.index(level)
-
-    def pass_on(self, name: str, text: bytes, is_record: bool = False) -> None:
-        """As `Log.pass_on`; who listens in hears of every line."""
+    def kept(self, text: bytes, is_record: bool) -> bytes:
+        """As `Lines.kept`: objects below the function's level are left out; what is no object always stays."""
         if is_record:
-            kept = self._kept(text)
-        elif b"{" in text:
-            kept = b"".join(self._kept(line + b"\n") for line in text.removesuffix(b"\n").split(b"\n"))
-        else:
-            kept = text
-        if kept:
-            self.write(kept)
-        if self.tap is not None:
-            self.tap(name, text, is_record)
+            return self._kept(text)
+        if b"{" not in text:
+            return text
+        return b"".join(self._kept(line + b"\n") for line in text.removesuffix(b"\n").split(b"\n"))
 
     def _kept(self, line: bytes) -> bytes:
         if not line.lstrip().startswith(b"{"):
@@ -62,7 +50,7 @@ class JsonLog(Log):
         except (ValueError, RecursionError):
             return line
         level = str(document.get("level", DEFAULT_LEVEL)).upper()
-        if LEVELS.index(level if level in LEVELS else DEFAULT_LEVEL) < self._least:
+        if LEVELS.index(level if level in LEVELS else DEFAULT_LEVEL) < self._least_of_function:
             return b""
         if not is_instant(document.get("timestamp")):
             document["timestamp"] = timestamp()

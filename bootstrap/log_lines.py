@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         def of(self, report: Record, used_mb: int) -> str:
             """The lines that a report makes, newline included; none if it says nothing. `used_mb`: by now, at most."""
 
+        def kept(self, text: bytes, is_record: bool) -> bytes:
+            """What is written of lines that a party has printed, or of one record of several."""
+
 
 class TextLines:
     """The default format."""
@@ -56,6 +59,10 @@ class TextLines:
             return output.end_lines(report, self._settings.memory_mb, used_mb)
         return self._renderers[type(report)](report)
 
+    def kept(self, text: bytes, is_record: bool) -> bytes:
+        """As `Lines.kept`: all."""
+        return text
+
     def _init_start(self, report: ReportInitStart) -> str:
         """Within an invocation, init has no line of its own before INIT_REPORT."""
         return output.init_start_line(self._version) if report.phase == "init" else ""
@@ -80,6 +87,10 @@ class CompatLines:
         if isinstance(report, ReportStart):
             return output.start_line(report.invocation.request_id, self._settings.function_version)
         return self._end_lines(report, self._settings.memory_mb) if isinstance(report, ReportEnd) else ""
+
+    def kept(self, text: bytes, is_record: bool) -> bytes:
+        """As `Lines.kept`: all."""
+        return text
 
 
 def fault_line(fault: ReportFault) -> str:

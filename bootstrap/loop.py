@@ -94,6 +94,7 @@ class Loop:
         self.supervisor = supervisor
         self.log = log
         self.lines = lines  # what the log says of the machine's reports
+        self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that the parties print
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._last_fault = ""
@@ -282,7 +283,7 @@ class Loop:
             self.tell(result)
             return
         for fd in result.pipes:
-            reader = LineReader(fd, self.log, name) if name else FrameReader(fd, self.log)
+            reader = LineReader(fd, self, name) if name else FrameReader(fd, self)
             self._pipes.append(reader)
             self._pipes_ready.register(fd, select.POLLIN)
             self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
@@ -309,6 +310,14 @@ class Loop:
         os.close(reader.fd)
 
     # -- the log --------------------------------------------------------------------------------------------------
+
+    def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+        """As `output.Taker.take_lines`."""
+        kept = self.lines.kept(text, is_record)
+        if kept:
+            self.log.write(kept)
+        if self.tap is not None:
+            self.tap(name, text, is_record)
 
     def report(self, report: "Record") -> None:
         """Write what a report says, after what the parties have printed before it."""

@@ -11,9 +11,16 @@ from .wire import MAX_LOG_TAIL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Protocol
 
     from .commands import ReportEnd, ReportExtension, ReportInit, ReportRestore, ReportSubscription
+
+    class Taker(Protocol):
+        """Who takes what the parties print."""
+
+        def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+            """Whole lines of the party `name`, newline included, or one record of perhaps several."""
+
 
 MAX_LINE = 262_144  # a longer line is cut into several, as the service does
 MAX_BACKLOG = 4_194_304  # bytes that wait for a slow reader before lines are dropped
@@ -42,7 +49,6 @@ class Log:
         self._lost_bytes = 0
         self._tail = bytearray()
         self._waits_since = 0.0
-        self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that is passed on
         self.is_blocked = False  # the reader has to take something before more can be written
 
     @property
@@ -80,12 +86,6 @@ class Log:
             self._waits_since = time.monotonic()
         self._backlog += text
 
-    def pass_on(self, name: str, text: bytes, is_record: bool = False) -> None:
-        """Take whole lines that the party `name` has printed, or one record of perhaps several."""
-        self.write(text)
-        if self.tap is not None:
-            self.tap(name, text, is_record)
-
     def flush(self) -> None:
         """Write what the reader takes now."""
         self.is_blocked = False
@@ -120,10 +120,10 @@ def _open_log(path: str) -> int:
 class LineReader:
     """Cuts what a pipe of the party `name` gives into lines."""
 
-    def __init__(self, fd: int, log: Log, name: str = "") -> None:
+    def __init__(self, fd: int, taker: "Taker", name: str = "") -> None:
         self.fd = fd
         self.name = name
-        self._log = log
+        self._taker = taker
         self._partial = bytearray()
 
     def read(self) -> bool:
@@ -148,10 +148,13 @@ class LineReader:
             data = self._cut(data)
         end = data.rfind(b"\n") + 1
         if end:
-            self._log.pass_on(self.name, bytes(self._partial) + data[:end])
+            self._pass_on(bytes(self._partial) + data[:end])
             self._partial = bytearray(data[end:])
         else:
             self._partial += data
+
+    def _pass_on(self, lines: bytes) -> None:
+        self._taker.take_lines(self.name, lines, is_record=False)
 
     def _cut(self, data: bytes) -> bytes:
         """Pass on the line that is too long, in parts that end where a character does; what comes after it."""
@@ -159,17 +162,17 @@ class LineReader:
         self._partial += data[:end]
         while len(self._partial) - self._partial.endswith(b"\n") > MAX_LINE:
             at = character_end(self._partial, MAX_LINE)
-            self._log.pass_on(self.name, bytes(self._partial[:at]) + b"\n")
+            self._pass_on(bytes(self._partial[:at]) + b"\n")
             del self._partial[:at]
         if self._partial.endswith(b"\n"):
-            self._log.pass_on(self.name, bytes(self._partial))
+            self._pass_on(bytes(self._partial))
             self._partial.clear()
         return data[end:]
 
     def flush(self) -> None:
         """Pass on a line that has no end yet, because what it belongs to is over."""
         if self._partial:
-            self._log.pass_on(self.name, bytes(self._partial) + b"\n")
+            self._pass_on(bytes(self._partial) + b"\n")
             self._partial.clear()
 
     def end(self) -> None:

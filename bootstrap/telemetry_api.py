@@ -86,7 +86,12 @@ class TelemetryApi:
         self._version = version
         self._early: Early | None = None
         self._telemetry: Telemetry | None = None  # once somebody has subscribed in this life of the environment
-        self._untapped: dict[type, Callable[[Any], None]] = {}
+        self._taps: dict[type, Callable[[Any], None]] = {
+            **dict.fromkeys(REPORTS, self._hear_report),
+            **dict.fromkeys(SIGNS, self._hear_sign),
+            DeliverShutdown: self._hear_shutdown,
+        }
+        self._untapped: dict[type, Callable[[Any], None]] = {}  # what performs a command that we listen to
         loop.performers[Subscribe] = self._subscribe
         if not loop.settings.is_compat:
             self._begin_plainly = loop.performers[ReportInitStart]
@@ -149,28 +154,26 @@ class TelemetryApi:
 
     def _listen(self) -> None:
         self._early = self._early or Early()
-        if self._untapped:
-            return
         performers = self._loop.performers
-        taps: dict[type, Callable[[Any], None]] = {
-            **dict.fromkeys(REPORTS, self._hear_report),
-            **dict.fromkeys(SIGNS, self._hear_sign),
-        }
-        taps[DeliverShutdown] = self._hear_shutdown
-        for kind, tap in taps.items():
-            self._untapped[kind] = performers[kind]
-            performers[kind] = tap
-        self._loop.log.tap = self._hear_lines
+        for kind, tap in self._taps.items():
+            if kind not in self._untapped:
+                self._untapped[kind] = performers[kind]
+                performers[kind] = tap
+        self._loop.tap = self._hear_lines
 
     def _listen_no_more(self) -> None:
-        self._loop.performers.update(self._untapped)
-        self._untapped.clear()
-        self._loop.log.tap = None
+        """Put back what was there; where somebody listens to us in turn, we stay and hear nothing."""
+        performers = self._loop.performers
+        for kind, plain in list(self._untapped.items()):
+            if performers[kind] == self._taps[kind]:
+                performers[kind] = plain
+                del self._untapped[kind]
+        self._loop.tap = None
 
     def _init_begins(self, report: ReportInitStart) -> None:
         """A new life: those who had subscribed in the last one are gone."""
         self._begin_plainly(report)
-        knows_start = bool(self._untapped)
+        knows_start = self._loop.tap is not None
         if self._telemetry is not None:
             self._telemetry.close()
             self._telemetry = self._early = None

@@ -121,11 +121,21 @@ def test_only_the_services_error_types_are_recorded(text: str, known: str) -> No
     assert known_error_type(text) == known
 
 
+class Into:
+    """Takes lines into a log, as the loop does."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+        self._log.write(text)
+
+
 def test_lines_are_cut_at_newlines_and_at_the_limit_and_a_rest_is_not_lost(tmp_path: Path) -> None:
     log = Log(str(_touch(tmp_path / "log")))
     read, write = os.pipe()
     os.set_blocking(read, False)
-    reader = LineReader(read, log)
+    reader = LineReader(read, Into(log))
     os.write(write, b"one\ntw")
     assert reader.read()
     os.write(write, b"o\nthree")
@@ -140,7 +150,7 @@ def test_lines_are_cut_at_newlines_and_at_the_limit_and_a_rest_is_not_lost(tmp_p
 
 def test_a_line_without_end_is_cut_at_the_services_limit(tmp_path: Path) -> None:
     log = Log(str(_touch(tmp_path / "log")))
-    reader = LineReader(-1, log)
+    reader = LineReader(-1, Into(log))
     for _ in range(10):
         reader._take(b"x" * 65_536)
     log.flush()
@@ -149,7 +159,7 @@ def test_a_line_without_end_is_cut_at_the_services_limit(tmp_path: Path) -> None
 
 def test_a_line_too_long_is_cut_between_characters_and_what_follows_is_whole(tmp_path: Path) -> None:
     log = Log(str(_touch(tmp_path / "log")))
-    reader = LineReader(-1, log)
+    reader = LineReader(-1, Into(log))
     text = "x" + "\u20ac" * 200_000  # three bytes each
     for at in range(0, len(text.encode()), 65_536):
         reader._take(text.encode()[at : at + 65_536])
@@ -164,7 +174,7 @@ def test_a_line_too_long_is_cut_between_characters_and_what_follows_is_whole(tmp
 
 def test_a_line_of_just_the_limit_is_not_cut(tmp_path: Path) -> None:
     log = Log(str(_touch(tmp_path / "log")))
-    reader = LineReader(-1, log)
+    reader = LineReader(-1, Into(log))
     reader._take(b"x" * output.MAX_LINE)
     reader._take(b"\ny\n")
     log.flush()
@@ -178,8 +188,7 @@ def framed(record: bytes, kind: int = 3, at_us: int = 1_764_000_000_000_000) -> 
 def passed_on(data: bytes, cuts: tuple[int, ...] = ()) -> list[tuple[bytes, bool]]:
     """What a reader makes of data that come in parts."""
     found: list[tuple[bytes, bool]] = []
-    log = SimpleNamespace(pass_on=lambda _, text, is_record=False: found.append((text, is_record)))
-    reader = FrameReader(-1, log)
+    reader = FrameReader(-1, SimpleNamespace(take_lines=lambda _, text, is_record: found.append((text, is_record))))
     for begin, end in itertools.pairwise([0, *sorted(cuts), len(data)]):
         reader._take(data[begin:end])
     reader.end()

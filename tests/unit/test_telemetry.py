@@ -437,8 +437,7 @@ def test_dropped_says_how_much() -> None:
 def listening(**variables: str) -> tuple[Any, dict[type, Any]]:
     """A loop that only performs, with the API on it, and its performers from before."""
     plain = {kind: lambda _: None for kind in (*REPORTS, *SIGNS, ReportInitStart, DeliverShutdown)}
-    log = SimpleNamespace(tap=None)
-    loop = SimpleNamespace(performers=dict(plain), log=log, settings=some_settings(**variables), used_mb=0)
+    loop = SimpleNamespace(performers=dict(plain), tap=None, settings=some_settings(**variables), used_mb=0)
     TelemetryApi(loop, "1")
     return loop, plain
 
@@ -451,10 +450,10 @@ def test_when_nobody_has_subscribed_by_the_end_of_init_nothing_is_listened_to() 
     loop, plain = listening()
     assert taps(loop, plain)
     loop.performers[ReportInitStart](ReportInitStart("init"))
-    loop.log.tap("", b"a line\n", False)
+    loop.tap("", b"a line\n", False)
     loop.performers[ReportInit](ReportInit("init", "success", 1.0))
     assert taps(loop, plain) == []
-    assert loop.log.tap is None
+    assert loop.tap is None
 
 
 def test_an_init_that_is_repeated_is_listened_to_again() -> None:
@@ -464,6 +463,17 @@ def test_an_init_that_is_repeated_is_listened_to_again() -> None:
     assert taps(loop, plain)
     loop.performers[ReportInit](ReportInit("invoke", "success", 1.0))
     assert taps(loop, plain) == []
+
+
+def test_who_listens_to_us_in_turn_keeps_his_place() -> None:
+    loop, plain = listening()
+    heard: list[Any] = []
+    before = loop.performers[ReportEnd]
+    loop.performers[ReportEnd] = lambda command: (heard.append(command), before(command))
+    loop.performers[ReportInit](ReportInit("init", "success", 1.0))
+    loop.performers[ReportEnd](ReportEnd(ONE, "success", 1.0))
+    assert len(heard) == 1
+    assert taps(loop, plain) == [ReportEnd]
 
 
 def test_the_compat_profile_listens_to_nothing() -> None:
