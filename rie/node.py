@@ -28,11 +28,15 @@ from rie.environments.pool import Pool, PoolSettings
 from rie.errors import HostFault, SettingsError
 from rie.functions.catalog import Catalog
 from rie.functions.deployment import Deployment
+from rie.functions.domain import Domain
+from rie.functions.ledger import Ledger
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
+from rie.invoke.mirror import Mirror
 from rie.logs.files import LogFiles, StreamWriter
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
+from rie.model.record import Kind, Place
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import NodeApp
@@ -43,6 +47,7 @@ from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
 
+MIRRORED: tuple[Kind[Any], ...] = ()  # the kinds of records that invocations need
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
@@ -106,10 +111,14 @@ class Node:
         store = SqlStore(settings.database_url)
         logs = LogFiles(settings.data / "logs")
         directory = Directory()
+        mirror = Mirror()
         pool = Pool(engine, _pool_settings(settings), lambda environment: _sink(logs, environment))
 
         def changed(key: FunctionKey, function: Function | None) -> None:
-            loop.call_soon_threadsafe(_apply, directory, pool, key, function)
+            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, function)
+
+        def noted(kind: Kind[Any], place: Place, record: Any) -> None:
+            loop.call_soon_threadsafe(mirror.update, kind, place, record)
 
         def resolve(reference: str, architecture: str) -> Image:
             future = asyncio.run_coroutine_threadsafe(engine.resolve(reference, architecture), loop)
@@ -121,12 +130,15 @@ class Node:
 
         catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, SystemClock())
         deployment = Deployment(engine.prepare, catalog)
+        ledger = Ledger(store.records, noted)
+        for kind in MIRRORED:
+            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         for function in await asyncio.to_thread(catalog.all):
             directory.update(function.key, function)
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
         invoker = Invoker(directory, pool)
-        flask = create_app(handlers(catalog), account=scope.account, region=scope.region)
+        flask = create_app(handlers(Domain(catalog, ledger)), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
         app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
@@ -153,10 +165,12 @@ def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
     return logs.open(group, environment.log_stream)
 
 
-def _apply(directory: Directory, pool: Pool, key: FunctionKey, function: Function | None) -> None:
+def _apply(directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, function: Function | None) -> None:
     """Make a change known to invocations: environments of what no longer serves go."""
     directory.update(key, function)
     serving = function.serving if function is not None else None
+    if function is None:
+        mirror.forget(key)
     pool.retire(key, keep=serving.configuration_id if serving is not None else None)
 
 

@@ -8,8 +8,8 @@ from rie.api.paging import marker, page_size, read_marker
 from rie.api.parse import Params
 from rie.api.views import View, code_view, configuration_view, listed_view
 from rie.arn import parse_function_reference
-from rie.functions.catalog import Catalog
 from rie.functions.changes import NewCode, NewFunction
+from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.functions.package import check_image_only, check_new, check_update
 from rie.model.function import LATEST, FunctionKey
@@ -17,7 +17,7 @@ from rie.model.function import LATEST, FunctionKey
 _MARKER = "functions"
 
 
-def create_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def create_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """CreateFunction: 201, Pending."""
     key = unqualified(context, params)
     image_uri = check_new(requests.package(params, params["Code"]))
@@ -29,13 +29,13 @@ def create_function(catalog: Catalog, context: RequestContext, params: Params) -
         architecture=requests.architecture(params) or "x86_64",
         tags=params.get("Tags", {}),
     )
-    return configuration_view(catalog.create(new))
+    return configuration_view(domain.catalog.create(new))
 
 
-def get_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunction: the configuration, where the code is, and the tags if there are any."""
     key, qualifier = addressed(context, params)
-    function = catalog.get(key, qualifier)
+    function = domain.catalog.get(key, qualifier)
     return {
         "Configuration": configuration_view(function, qualifier),
         "Code": code_view(function),
@@ -43,27 +43,27 @@ def get_function(catalog: Catalog, context: RequestContext, params: Params) -> V
     }
 
 
-def get_function_configuration(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_function_configuration(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunctionConfiguration."""
     key, qualifier = addressed(context, params)
-    return configuration_view(catalog.get(key, qualifier), qualifier)
+    return configuration_view(domain.catalog.get(key, qualifier), qualifier)
 
 
-def update_function_configuration(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def update_function_configuration(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionConfiguration: only the members that are given change."""
     key = unqualified(context, params)
-    catalog.get(key)
+    domain.catalog.get(key)
     check_image_only(requests.package(params, {}))
     requests.check_available(params)
     return configuration_view(
-        catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
+        domain.catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
     )
 
 
-def update_function_code(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def update_function_code(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionCode; a dry run checks everything and changes nothing."""
     key = unqualified(context, params)
-    catalog.get(key)
+    domain.catalog.get(key)
     image_uri = check_update(requests.package(params, params))
     requests.check_available(params)
     code = NewCode(
@@ -73,13 +73,13 @@ def update_function_code(catalog: Catalog, context: RequestContext, params: Para
         revision_id=params.get("RevisionId"),
         is_dry_run=params.get("DryRun", False),
     )
-    return configuration_view(catalog.update_code(code))
+    return configuration_view(domain.catalog.update_code(code))
 
 
-def list_functions(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def list_functions(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListFunctions; with FunctionVersion=ALL the ARNs are qualified."""
     after = read_marker(_MARKER, params)
-    found, last = catalog.page(context.account, context.region, after, page_size(params))
+    found, last = domain.catalog.page(context.account, context.region, after, page_size(params))
     qualifier = LATEST if "FunctionVersion" in params else None
     return {
         "Functions": [listed_view(function, qualifier) for function in found],
@@ -87,10 +87,10 @@ def list_functions(catalog: Catalog, context: RequestContext, params: Params) ->
     }
 
 
-def delete_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def delete_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """DeleteFunction: 204."""
     key, qualifier = addressed(context, params)
-    catalog.delete(key, qualifier)
+    domain.catalog.delete(key, qualifier)
     return {}
 
 

@@ -10,9 +10,9 @@ from rie.api.context import RequestContext
 from rie.api.parse import Params
 from rie.api.service import Handler
 from rie.api.views import View
-from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
 
-_OPERATIONS: dict[str, Callable[[Catalog, RequestContext, Params], View]] = {
+_OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "CreateFunction": functions.create_function,
     "DeleteFunction": functions.delete_function,
     "GetAccountSettings": account.get_account_settings,
@@ -30,6 +30,6 @@ _OPERATIONS: dict[str, Callable[[Catalog, RequestContext, Params], View]] = {
 }
 
 
-def handlers(catalog: Catalog) -> dict[str, Handler]:
+def handlers(domain: Domain) -> dict[str, Handler]:
     """Handlers by operation, for `create_app`."""
-    return {operation: partial(handler, catalog) for operation, handler in _OPERATIONS.items()}
+    return {operation: partial(handler, domain) for operation, handler in _OPERATIONS.items()}

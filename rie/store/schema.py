@@ -36,6 +36,16 @@ FUNCTIONS = Table(
     Column("unsettled", Boolean, nullable=False),
     Column("record", Text, nullable=False),
 )
+RECORDS = Table(
+    "records",
+    METADATA,
+    Column("kind", String(32), primary_key=True),
+    Column("account", String(12), primary_key=True),
+    Column("region", String(64), primary_key=True),
+    Column("function", String(140), primary_key=True),
+    Column("name", String(300), primary_key=True),
+    Column("record", Text, nullable=False),
+)
 _UNSETTLED = Index("functions_unsettled", FUNCTIONS.c.unsettled)
 
 
@@ -44,7 +54,12 @@ def _first(connection: Connection) -> None:
     METADATA.create_all(connection, tables=[FUNCTIONS])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+def _second(connection: Connection) -> None:
+    """Version 2: records of every other kind."""
+    METADATA.create_all(connection, tables=[RECORDS])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
 """Step n leads from version n to n + 1. Steps are only ever appended, and say what they need in their own words."""
 
 

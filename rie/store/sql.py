@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from rie.errors import StoreFailed
 from rie.model.function import LATEST, Function, FunctionKey
 from rie.store.codec import decode, encode
-from rie.store.schema import FUNCTIONS, SchemaTooNew, migrate
+from rie.store.records import SqlRecords, remove_of
+from rie.store.schema import FUNCTIONS, migrate
+from rie.store.transactions import Taken, wrapped
 
 _WRITES = "rie_writes"  # execution option of the engine that writers use
 _T = FUNCTIONS.c
@@ -36,6 +37,7 @@ class SqlStore:
             else create_engine(parsed, pool_timeout=lock_timeout_s, pool_pre_ping=True)
         )
         self._writer = self._engine.execution_options(**{_WRITES: True})
+        self.records = SqlRecords(self._reading, self._writing)
         with self._writing("open the database") as connection:
             migrate(connection)
 
@@ -44,7 +46,7 @@ class SqlStore:
         try:
             with self._writing("store a function") as connection:
                 connection.execute(insert(FUNCTIONS).values(**_key_columns(function), **_state_columns(function)))
-        except _Taken:
+        except Taken:
             return False
         return True
 
@@ -59,14 +61,25 @@ class SqlStore:
             return changed.rowcount == 1
 
     def remove(self, key: FunctionKey) -> bool:
-        """Remove every version of a function; False if there was none."""
+        """Remove every version of a function and all that hangs on it; False if there was none."""
         with self._writing("remove a function") as connection:
+            remove_of(connection, key)
             return connection.execute(delete(FUNCTIONS).where(_is(key))).rowcount > 0
+
+    def remove_version(self, key: FunctionKey, version: str) -> bool:
+        """Remove one version of a function; False if there was none."""
+        with self._writing("remove a version") as connection:
+            return connection.execute(delete(FUNCTIONS).where(_is(key), _T.version == version)).rowcount > 0
 
     def find(self, key: FunctionKey, version: str = LATEST) -> Function | None:
         """One version of a function."""
         found = self._select(_is(key), _T.version == version)
         return found[0] if found else None
+
+    def versions(self, key: FunctionKey) -> list[Function]:
+        """Every version of a function: $LATEST first, then the published ones ascending."""
+        found = self._select(_is(key))
+        return sorted(found, key=lambda each: 0 if each.version == LATEST else int(each.version))
 
     def page(self, account: str, region: str, after: str | None, limit: int) -> list[Function]:
         """Up to `limit` functions ($LATEST) whose names follow `after`, by name."""
@@ -99,29 +112,13 @@ class SqlStore:
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[Connection]:
-        with _wrapped(what), self._engine.connect() as connection:
+        with wrapped(what), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[Connection]:
-        with _wrapped(what), self._writer.begin() as connection:
+        with wrapped(what), self._writer.begin() as connection:
             yield connection
-
-
-class _Taken(Exception):
-    """The row to insert is there already."""
-
-
-@contextmanager
-def _wrapped(what: str) -> Iterator[None]:
-    """Turn what the database says into StoreFailed, without the statement and its values."""
-    try:
-        yield
-    except IntegrityError as error:
-        raise _Taken from error
-    except (SQLAlchemyError, SchemaTooNew, ValueError) as error:
-        why = error.orig if isinstance(error, DBAPIError) else error
-        raise StoreFailed(f"cannot {what}: {why}") from error
 
 
 def _sqlite(url: URL, lock_timeout_s: float) -> Engine:

@@ -16,6 +16,8 @@ from rie.api.service import create_app
 from rie.clock import ManualClock
 from rie.errors import ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
 from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
+from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
 from rie.store import SqlStore
@@ -57,7 +59,9 @@ class World:
             lambda key, function: self.notices.append((key, function)),
             self.clock,
         )
-        self.app = create_app(handlers(self.catalog))
+        self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
+        self.domain = Domain(self.catalog, self.ledger)
+        self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> TestResponse:
