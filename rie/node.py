@@ -18,6 +18,7 @@ from a2wsgi import WSGIMiddleware
 from rie import bundle
 from rie.api.handlers import handlers
 from rie.api.service import create_app
+from rie.aws import Clients
 from rie.clock import SystemClock
 from rie.engine import choose
 from rie.engine.base import Engine
@@ -26,14 +27,17 @@ from rie.environments.environment import Environment
 from rie.environments.plan import Limits
 from rie.environments.pool import Pool, PoolSettings
 from rie.errors import HostFault, SettingsError
+from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
 from rie.functions.deployment import Deployment
 from rie.functions.domain import Domain
+from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
 from rie.logs.files import LogFiles, StreamWriter
+from rie.model.event import EVENT_INVOKE
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
 from rie.model.record import Kind, Place
@@ -47,7 +51,7 @@ from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
 
-MIRRORED: tuple[Kind[Any], ...] = ()  # the kinds of records that invocations need
+MIRRORED: tuple[Kind[Any], ...] = (EVENT_INVOKE,)  # the kinds of records that invocations need
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
@@ -89,6 +93,7 @@ class Node:
 
     app: NodeApp
     invoker: Invoker
+    _events: AsyncInvocations
     _pool: Pool
     _deployment: Deployment
     _engine: Engine
@@ -116,6 +121,8 @@ class Node:
 
         def changed(key: FunctionKey, function: Function | None) -> None:
             loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, function)
+            if function is None:
+                asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
 
         def noted(kind: Kind[Any], place: Place, record: Any) -> None:
             loop.call_soon_threadsafe(mirror.update, kind, place, record)
@@ -137,17 +144,24 @@ class Node:
             directory.update(function.key, function)
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
-        invoker = Invoker(directory, pool)
-        flask = create_app(handlers(Domain(catalog, ledger)), account=scope.account, region=scope.region)
+        clock = SystemClock()
+        invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
+        clients = Clients()
+        events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
+        domain = Domain(catalog, ledger, EventInvokeConfigs(catalog, ledger, clock))
+        flask = create_app(handlers(domain), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
         app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
         pool.open()
-        return cls(app, invoker, pool, deployment, engine, store, lock)
+        await events.open()
+        return cls(app, invoker, events, pool, deployment, engine, store, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
-        await self.invoker.drain(drain_s)
+        drained = asyncio.get_running_loop().time() + drain_s
+        await self._events.close(drain_s)
+        await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
         await self._pool.close()
         with contextlib.suppress(HostFault):

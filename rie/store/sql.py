@@ -14,6 +14,7 @@ from sqlalchemy.sql import ColumnElement
 from rie.errors import StoreFailed
 from rie.model.function import LATEST, Function, FunctionKey
 from rie.store.codec import decode, encode
+from rie.store.events import SqlEvents
 from rie.store.records import SqlRecords, remove_of
 from rie.store.schema import FUNCTIONS, migrate
 from rie.store.transactions import Taken, wrapped
@@ -38,6 +39,7 @@ class SqlStore:
         )
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self.records = SqlRecords(self._reading, self._writing)
+        self.events = SqlEvents(self._reading, self._writing)
         with self._writing("open the database") as connection:
             migrate(connection)
 

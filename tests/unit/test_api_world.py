@@ -17,6 +17,7 @@ from rie.clock import ManualClock
 from rie.errors import ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
 from rie.functions.catalog import Catalog
 from rie.functions.domain import Domain
+from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
@@ -60,7 +61,7 @@ class World:
             self.clock,
         )
         self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
-        self.domain = Domain(self.catalog, self.ledger)
+        self.domain = Domain(self.catalog, self.ledger, EventInvokeConfigs(self.catalog, self.ledger, self.clock))
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 
