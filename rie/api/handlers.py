@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from rie.api import account, code_signing, concurrency, functions, tags, versions
+from rie.api import account, aliases, code_signing, concurrency, functions, tags, versions
 from rie.api.context import RequestContext
 from rie.api.parse import Params
 from rie.api.service import Handler
@@ -13,18 +13,24 @@ from rie.api.views import View
 from rie.functions.domain import Domain
 
 _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
+    "CreateAlias": aliases.create_alias,
     "CreateFunction": functions.create_function,
+    "DeleteAlias": aliases.delete_alias,
     "DeleteFunction": functions.delete_function,
     "GetAccountSettings": account.get_account_settings,
+    "GetAlias": aliases.get_alias,
     "GetFunction": functions.get_function,
     "GetFunctionCodeSigningConfig": code_signing.get_function_code_signing_config,
     "GetFunctionConcurrency": concurrency.get_function_concurrency,
     "GetFunctionConfiguration": functions.get_function_configuration,
+    "ListAliases": aliases.list_aliases,
     "ListFunctions": functions.list_functions,
     "ListTags": tags.list_tags,
     "ListVersionsByFunction": versions.list_versions_by_function,
+    "PublishVersion": versions.publish_version,
     "TagResource": tags.tag_resource,
     "UntagResource": tags.untag_resource,
+    "UpdateAlias": aliases.update_alias,
     "UpdateFunctionCode": functions.update_function_code,
     "UpdateFunctionConfiguration": functions.update_function_configuration,
 }
