@@ -5,24 +5,27 @@ import os
 import sys
 
 from . import wire
+from .environments import Environments
 from .errors import SettingsError
-from .events import Booted
 from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .lifecycle import Machine
 from .loop import Loop
 from .metadata_api import MetadataApi
-from .output import Log, init_start_line
+from .output import Log
 from .runtime_api import RuntimeApi
+from .selector import Selector
 from .settings import Settings, read
 from .supervisor import Supervisor
 from .switch import Switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .concurrent import ConcurrentMachine
+    from typing import Callable
 
-VERSION = "0.1.0"
+    from .concurrent import ConcurrentMachine
+    from .events import InvokeReceived
+
 # Together well below the 1,024 descriptors that a container may be given.
 RUNTIME_CONNECTIONS = 128
 CALLER_CONNECTIONS = 640
@@ -39,27 +42,63 @@ def main() -> None:
         sys.stderr.write(f"rie: {error}\n")
         sys.exit(2)
     os.umask(0o022)
-    supervisor = Supervisor(settings)
-    loop = Loop(_machine(settings), settings, supervisor, log)
-    callers = _front_door(settings, loop)
-    runtime = RuntimeApi(loop)
-    routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
-    extensions = ExtensionsApi(loop)
-    if settings.has_extensions_api:
-        routes[wire.EXTENSION_PREFIX] = extensions.handle
-    routes[wire.METADATA_PATH] = MetadataApi(loop).handle
-    loop.listen(runtime_api, Switch(wire.MAX_RESPONSE, routes, runtime), RUNTIME_CONNECTIONS)
-    loop.listen(front_door, callers, CALLER_CONNECTIONS)
-    loop.watch_signals()
-    if not settings.is_compat:
-        log.write(init_start_line(VERSION).encode())
-    loop.tell(Booted(supervisor.extension_names))
+    selector = Selector(log)
+    environments = Environments(selector)
+    if settings.environments == 1:
+        loop = Loop(_machine(settings), settings, Supervisor(settings), log, selector)
+        environments.add(loop)
+        callers = _front_door(settings, loop, loop.tell)
+        _open_runtime_api(loop, runtime_api, RUNTIME_CONNECTIONS)
+    else:
+        callers = _several(settings, log, selector, environments, runtime_api)
+    environments.loops[0].listen(front_door, callers, CALLER_CONNECTIONS)
+    environments.watch_signals()
+    environments.boot()
     if settings.watched:
         from .watch import Watch
 
-        Watch(loop, settings.watched)
-    loop.run()
+        Watch(environments.loops[0], settings.watched, environments.tell_all)
+    selector.run()
+    environments.drain()
+    log.flush()
     _leave(settings)
+
+
+def _several(
+    settings: Settings, log: Log, selector: Selector, environments: Environments, runtime_api: "_socket.socket"
+) -> FrontDoor:
+    """Add them all, and a pool that shares out what comes through the first one's front door."""
+    from .memory import OomKills
+    from .pool import Pool
+    from .settings import one_of_several
+    from .strand import Strand
+
+    count, kills = settings.environments, OomKills()
+    doors = []
+    for number in range(1, count + 1):
+        own = settings
+        if number > 1:
+            runtime_api = _bind_tcp((settings.runtime_api[0], 0))
+            own = one_of_several(settings, runtime_api.getsockname()[:2])
+        mark = b"" if settings.logs_json else b"[%d] " % number
+        supervisor = Supervisor(own, kills, is_alone=False)
+        loop = Loop(_machine(own), own, supervisor, Strand(log, mark), selector)
+        environments.add(loop)
+        doors.append(_front_door(own, loop, environments.submit))
+        _open_runtime_api(loop, runtime_api, max(16, RUNTIME_CONNECTIONS // count))
+    environments.share(Pool(count, settings.max_concurrency or 1, settings.is_lazy))
+    return doors[0]
+
+
+def _open_runtime_api(loop: Loop, sock: "_socket.socket", limit: int) -> None:
+    """Everything that the environment asks of us comes in here."""
+    runtime = RuntimeApi(loop)
+    routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
+    extensions = ExtensionsApi(loop)
+    if loop.settings.has_extensions_api:
+        routes[wire.EXTENSION_PREFIX] = extensions.handle
+    routes[wire.METADATA_PATH] = MetadataApi(loop).handle
+    loop.listen(sock, Switch(wire.MAX_RESPONSE, routes, runtime), limit)
 
 
 def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
@@ -70,12 +109,12 @@ def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)
 
 
-def _front_door(settings: Settings, loop: Loop) -> FrontDoor:
+def _front_door(settings: Settings, loop: Loop, submit: "Callable[[InvokeReceived], None]") -> FrontDoor:
     if not settings.is_compat:
-        return FrontDoor(loop)
+        return FrontDoor(loop, submit)
     from .compat_door import CompatDoor
 
-    return CompatDoor(loop)
+    return CompatDoor(loop, submit)
 
 
 def _bind_tcp(address: "tuple[str, int]") -> "_socket.socket":

@@ -65,8 +65,10 @@ class FrontDoor:
 
     max_body = MAX_EVENT
 
-    def __init__(self, loop: "Loop") -> None:
+    def __init__(self, loop: "Loop", submit: "Callable[[InvokeReceived], None] | None" = None) -> None:
+        """`submit` takes the invocations, by default `loop`; `loop`'s answers come out here."""
         self._loop = loop
+        self._submit = submit or loop.tell
         self._settings = loop.settings
         self._streams = Streams(loop)
         self._init_waiters: list[Connection] = []
@@ -80,7 +82,7 @@ class FrontDoor:
         if self._settings.has_http_mode:
             from . import http_door  # only who wants it pays for its import
 
-            self._http = http_door.HttpDoor(loop)
+            self._http = http_door.HttpDoor(loop, self._submit)
 
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
@@ -178,7 +180,7 @@ class FrontDoor:
             connection.respond(202 if kind == "Event" else 204, [(REQUEST_ID, request_id)])
             if kind == "DryRun":
                 return
-        self._loop.tell(InvokeReceived(invocation))
+        self._submit(InvokeReceived(invocation))
 
     def _arn(self, request: "Request", name: str) -> str:
         """As the manager says; else as the path says it: any name, `name:qualifier` or ARN."""

@@ -1,4 +1,4 @@
-"""The shell around the machine: one thread, one selector, sockets, pipes, signals and timers.
+"""The shell around one environment's machine: its processes, their pipes, its timers and its part of the log.
 
 It feeds events in and carries commands out. What a command means on the wire is the doors' business: they register a
 performer for each command type that is theirs.
@@ -6,7 +6,6 @@ performer for each command type that is theirs.
 
 import os
 import select
-import sys
 import time
 
 from .commands import (
@@ -26,11 +25,12 @@ from .commands import (
     SpawnRuntime,
     TerminateRuntime,
 )
-from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
+from .events import ExtensionExited, PollLost, TimerFired
 from .listener import Listener
-from .output import PAUSE_S, LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
+from .output import LineReader, end_lines, extension_line, init_report_line, start_line, timestamp
 from .process import Started
-from .quick import deque, signal
+from .quick import deque
+from .selector import READ
 from .supervisor import RUNTIME
 
 TYPE_CHECKING = False
@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .http1 import Request
     from .lifecycle import Machine
+    from .output import Log
     from .records import Record
+    from .selector import Selector
     from .settings import Settings
+    from .strand import Strand
     from .supervisor import Supervisor
 
     class Door(Protocol):
@@ -68,35 +71,36 @@ if TYPE_CHECKING:
 MAX_SILENCE_S = 60.0
 SWEEP_TIMER, MEMORY_TIMER = "sweep", "memory"
 MEMORY_PERIOD_S = 0.05
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
 
 
 class Loop:
-    """Owns every descriptor of the process."""
+    """Carries out what the machine says, on a selector that it may share with other environments."""
 
     def __init__(
-        self, machine: "Machine | ConcurrentMachine", settings: "Settings", supervisor: "Supervisor", log: Log
+        self,
+        machine: "Machine | ConcurrentMachine",
+        settings: "Settings",
+        supervisor: "Supervisor",
+        log: "Log | Strand",
+        selector: "Selector",
     ) -> None:
+        self.selector = selector
+        self.watch = selector.watch
+        self.forget = selector.forget
         self.machine = machine
         self.settings = settings
         self.supervisor = supervisor
         self.log = log
+        self.on_exit: Callable[[], None] = selector.stop
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._last_fault = ""
         self._last_hint = ""
-        self._epoll = select.epoll()
-        self._watched: dict[int, Callable[[int], None]] = {}
-        self._timers: dict[str, float] = {}
-        self._repeated: dict[str, tuple[float, Callable[[], None]]] = {}  # timers of the shell, not of the machine
         self._pipes: list[LineReader] = []
         self._pipes_ready = select.poll()
         self._listeners: list[Listener] = []
         self._events: deque[Record] = deque()
         self._is_telling = False
-        self._is_over = False
-        self._log_is_watched = False
         self.performers: dict[type, Callable[[Any], None]] = {
             SpawnRuntime: self._spawn,
             LaunchExtension: self._launch,
@@ -114,33 +118,7 @@ class Loop:
             ReportEnd: self._report_end,
             Exit: self._exit,
         }
-
-    # -- running --------------------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Serve until the machine says Exit."""
         self.repeat(SWEEP_TIMER, MAX_SILENCE_S / 4, self._sweep)
-        while not self._is_over:
-            ready = self._epoll.poll(self._until_next_event())
-            if self.log.has_backlog and not self.log.is_blocked and (not ready or self.log.is_due(time.monotonic())):
-                self.log.flush()
-            for fd, mask in ready:
-                watcher = self._watched.get(fd)
-                if watcher is not None:
-                    self._guarded(lambda watcher=watcher, mask=mask: watcher(mask))  # type: ignore[misc]
-            self._guarded(self._fire_timers)
-            self._watch_log()
-        self._drain()
-        self.log.flush()
-
-    def _guarded(self, action: "Callable[[], None]") -> None:
-        """One thing that goes wrong must not end PID 1, and with it the container."""
-        try:
-            action()
-        except Exception:
-            import traceback
-
-            sys.stderr.write(f"rie: {traceback.format_exc()}")
 
     def tell(self, event: "Record") -> None:
         """Feed the machine, and do what it says; events that come up meanwhile are fed after."""
@@ -155,78 +133,30 @@ class Loop:
         finally:
             self._is_telling = False
 
-    def watch(self, fd: int, mask: int, watcher: "Callable[[int], None]") -> None:
-        """Call `watcher(mask)` when `fd` is ready; replaces what was watched of it."""
-        if fd in self._watched:
-            self._epoll.modify(fd, mask)
-        else:
-            self._epoll.register(fd, mask)
-        self._watched[fd] = watcher
-
-    def forget(self, fd: int) -> None:
-        """Stop watching `fd`, which is still open."""
-        if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
-
-    def _until_next_event(self) -> float:
-        timeout = max(0.0, min(self._timers.values()) - time.monotonic())
-        return min(timeout, PAUSE_S) if self.log.has_backlog and not self.log.is_blocked else timeout
-
-    def _fire_timers(self) -> None:
-        now = time.monotonic()
-        for name in [name for name, at in self._timers.items() if at <= now]:
-            if name in self._repeated:
-                interval_s, action = self._repeated[name]
-                self._timers[name] = now + interval_s
-                action()
-            elif name == MEMORY_TIMER:
-                self._check_memory()
-            else:
-                del self._timers[name]
-                self.tell(TimerFired(name))
-
     def repeat(self, name: str, interval_s: float, action: "Callable[[], None]") -> None:
         """Call `action` every `interval_s` seconds from now on; replaces what had that name."""
-        self._repeated[name] = (interval_s, action)
-        self._timers[name] = time.monotonic() + interval_s
+        self.selector.repeat((self, name), interval_s, action)
+
+    def _set_timer(self, command: SetTimer) -> None:
+        name = command.name
+        self.selector.at((self, name), command.at, lambda: self.tell(TimerFired(name)))
+
+    def _cancel_timer(self, command: CancelTimer) -> None:
+        self.selector.cancel((self, command.name))
 
     def _sweep(self) -> None:
         for listener in self._listeners:
             listener.close_stalled(time.monotonic() - MAX_SILENCE_S)
-        self._reap()
-        self._reap()
-
-    def _set_timer(self, command: SetTimer) -> None:
-        self._timers[command.name] = command.at
-
-    def _cancel_timer(self, command: CancelTimer) -> None:
-        self._timers.pop(command.name, None)
 
     def _exit(self, _: Exit) -> None:
-        self._is_over = True
+        self.drain()
+        self.on_exit()
 
-    # -- signals and the runtime's process ------------------------------------------------------------------------
+    # -- processes ------------------------------------------------------------------------------------------------
 
-    def watch_signals(self) -> None:
-        """Before the first process is started, so that no end of one is missed."""
-        read, write = os.pipe()
-        os.set_blocking(read, False)
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
-        self.watch(read, READ, lambda _: self._signalled(read))
-
-    def _signalled(self, fd: int) -> None:
-        numbers = os.read(fd, 4096)
-        self._reap()
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self.tell(ShutdownRequested())
-
-    def _reap(self) -> None:
-        exits = self.supervisor.reap()
-        if exits:
-            self._drain()
+    def ended(self, exits: "list[Record]") -> None:
+        """Processes of this environment have ended."""
+        self.drain()
         for exited in exits:
             name = exited.name if isinstance(exited, ExtensionExited) else RUNTIME
             self._close_pipes(name)
@@ -239,10 +169,9 @@ class Loop:
     def _watch_memory(self) -> None:
         """Where the kernel does not limit the function, look often enough, as long as it works."""
         if self.supervisor.watched_mb:
-            self._timers[MEMORY_TIMER] = time.monotonic() + MEMORY_PERIOD_S
+            self.selector.at((self, MEMORY_TIMER), time.monotonic() + MEMORY_PERIOD_S, self._check_memory)
 
     def _check_memory(self) -> None:
-        del self._timers[MEMORY_TIMER]
         if self.supervisor.kill_if_too_large():
             limit_mb = self.supervisor.watched_mb
             self.log.write(f"rie: the function held more than its {limit_mb} MB and was killed\n".encode())
@@ -266,7 +195,7 @@ class Loop:
         if not reader.read():
             self._close_pipe(reader)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Take what the parties have printed until now."""
         for fd, _ in self._pipes_ready.poll(0):
             for reader in [reader for reader in self._pipes if reader.fd == fd]:
@@ -286,7 +215,7 @@ class Loop:
     # -- the log --------------------------------------------------------------------------------------------------
 
     def _report_init(self, report: ReportInit) -> None:
-        self._drain()
+        self.drain()
         if report.status != "success" and not self.settings.is_compat:
             self.log.write(init_report_line(report).encode())
             if not self.settings.is_managed:
@@ -307,20 +236,20 @@ class Loop:
 
     def _report_start(self, command: ReportStart) -> None:
         self._watch_memory()
-        self._drain()
+        self.drain()
         self.log.begin()
         self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
 
     def _report_fault(self, fault: ReportFault) -> None:
         self._last_fault = fault.text
-        self._drain()
+        self.drain()
         if self.settings.is_compat:
             return
         prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
         self.log.write(f"{prefix}{fault.text}\n".encode())
 
     def _report_end(self, report: ReportEnd) -> None:
-        self._drain()
+        self.drain()
         for reader in self._pipes:
             reader.flush()
         self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
@@ -331,19 +260,6 @@ class Loop:
             self.log.write(compat_end_lines(report, self.settings.memory_mb).encode())
             return
         self.log.write(end_lines(report, self.settings.memory_mb, self.used_mb).encode())
-
-    def _watch_log(self) -> None:
-        """Have the backlog written as its reader takes it."""
-        if self.log.is_blocked == self._log_is_watched:
-            return
-        self._log_is_watched = self.log.is_blocked
-        if not self._log_is_watched:
-            self.forget(self.log.fd)
-            return
-        try:
-            self.watch(self.log.fd, WRITE, lambda _: self.log.flush())
-        except PermissionError:
-            self._log_is_watched = False  # a regular file is always ready and can't be watched
 
     # -- listeners and connections --------------------------------------------------------------------------------
 

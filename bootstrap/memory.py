@@ -82,6 +82,18 @@ def limit_kb() -> int:
     return NO_LIMIT_KB
 
 
+class OomKills:
+    """Whether the kernel has killed, asked by whoever has lost a process; each kill is told once."""
+
+    def __init__(self) -> None:
+        self._seen = oom_kills()
+
+    def have_risen(self) -> bool:
+        """Whether there were any since the last call."""
+        before, self._seen = self._seen, oom_kills()
+        return self._seen > before
+
+
 def oom_kills() -> int:
     """How often the kernel has killed in this container for want of memory."""
     for path in OOM_COUNTERS:
@@ -90,3 +102,19 @@ def oom_kills() -> int:
             if name == "oom_kill" and value.isdigit():
                 return int(value)
     return 0
+
+
+def strays(runtime_api: str) -> "list[int]":
+    """Children of ours that began as those of a runtime at this address, and whose own parent has ended."""
+    mark = b"AWS_LAMBDA_RUNTIME_API=" + runtime_api.encode()
+    children = read(f"/proc/self/task/{os.getpid()}/children").split()
+    return [int(pid) for pid in children if mark in read_all(f"/proc/{int(pid)}/environ").split(b"\0")]
+
+
+def read_all(path: str) -> bytes:
+    """A file of the kernel's of any length; empty if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

@@ -12,6 +12,7 @@ from .wire import MAX_LOG_TAIL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .commands import ReportEnd, ReportExtension, ReportInit
+    from .strand import Strand
 
 MAX_LINE = 262_144  # a longer line is cut into several, as the service does
 MAX_BACKLOG = 4_194_304  # bytes that wait for a slow reader before lines are dropped
@@ -111,7 +112,7 @@ def _open_log(path: str) -> int:
 class LineReader:
     """Cuts what a pipe of the party `name` gives into lines."""
 
-    def __init__(self, fd: int, log: Log, name: str = "") -> None:
+    def __init__(self, fd: int, log: "Log | Strand", name: str = "") -> None:
         self.fd = fd
         self.name = name
         self._log = log

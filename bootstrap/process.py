@@ -7,6 +7,8 @@ from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from resource import struct_rusage
     from typing import NoReturn
 
 MAX_OPEN_FILES = 1_024  # AWS limit
@@ -35,6 +37,18 @@ class NotStarted(Record):
 
     error_type: str
     message: str
+
+
+def ended() -> "Iterator[tuple[int, int, struct_rusage]]":
+    """Collect our children that have ended: pid, wait status, and what they used."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status, usage
 
 
 def start(program: Program) -> "Started | NotStarted":

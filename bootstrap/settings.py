@@ -6,7 +6,7 @@ import time
 from .errors import SettingsError
 from .ids import new_id
 from .packing import unpack
-from .records import Record
+from .records import Record, replace
 from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
 RUNTIME_API = "127.0.0.1:9001"
 FRONT_DOOR = "0.0.0.0:8080"
+MAX_ENVIRONMENTS = 64  # each has three listeners' worth of descriptors at rest, and a process's memory
 UNPRIVILEGED = (993, 990)  # uid and gid of functions, as on the service
 
 # What functions see unless the image sets it (service spec §3.8).
@@ -74,12 +75,18 @@ class Settings(Record):
     profile: str = "aws"
     has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
     origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
+    environments: int = 1  # how many there are behind the front door
     watched: str = ""  # the directory whose changes restart the runtime
 
     @property
     def is_compat(self) -> bool:
         """Whether callers get what AWS's own emulator would answer."""
         return self.profile == "compat"
+
+    @property
+    def logs_json(self) -> bool:
+        """Whether the function's log lines are JSON documents, which say whose they are."""
+        return self.variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
 
     @property
     def is_managed(self) -> bool:
@@ -136,6 +143,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         profile=profile,
         has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
         origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
+        environments=1 if environ.get(ENV_SOCKET) else _environments(environ),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
@@ -183,8 +191,7 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     variables.setdefault("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
     variables.setdefault("AWS_DEFAULT_REGION", variables["AWS_REGION"])
     variables.setdefault("AWS_LAMBDA_LOG_GROUP_NAME", f"/aws/lambda/{name}")
-    stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
-    variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
+    variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", log_stream(version))
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
     variables["AWS_LAMBDA_RUNTIME_API"] = variables["AWS_LAMBDA_METADATA_API"] = runtime_api
     variables["AWS_LAMBDA_METADATA_TOKEN"] = new_id()
@@ -199,6 +206,32 @@ def _memory_limit(values: "Mapping[str, str]", is_managed: bool) -> int:
 
 def _concurrency(values: "Mapping[str, str]") -> "int | None":
     return int(_number(values, "AWS_LAMBDA_MAX_CONCURRENCY", 1)) if values.get("AWS_LAMBDA_MAX_CONCURRENCY") else None
+
+
+def _environments(environ: "Mapping[str, str]") -> int:
+    count = _number(environ, "RIE_ENVIRONMENTS", 1, default="1")
+    if count != int(count) or count > MAX_ENVIRONMENTS:
+        raise SettingsError(f"cannot read RIE_ENVIRONMENTS: it is a whole number from 1 to {MAX_ENVIRONMENTS}")
+    return int(count)
+
+
+def one_of_several(settings: Settings, runtime_api: "tuple[str, int]") -> Settings:
+    """The settings of a further environment: its own address, log stream and token; all else is the same."""
+    host = f"[{runtime_api[0]}]" if ":" in runtime_api[0] else runtime_api[0]
+    address = f"{host}:{runtime_api[1]}"
+    own = {
+        "AWS_LAMBDA_RUNTIME_API": address,
+        "AWS_LAMBDA_METADATA_API": address,
+        "AWS_LAMBDA_METADATA_TOKEN": new_id(),
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream(settings.function_version),
+    }
+    # The first needs no init of its own before it is needed, so none of the others waits for one either.
+    return replace(settings, runtime_api=runtime_api, variables={**settings.variables, **own}, is_lazy=False)
+
+
+def log_stream(version: str) -> str:
+    """A name as the service gives it."""
+    return f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
 
 
 def _extensions(directory: str) -> "tuple[str, ...]":

@@ -84,6 +84,7 @@ PRIVATE_VARIABLES = (
     "RIE_HTTP",
     "RIE_CORS",
     "RIE_WATCH",
+    "RIE_ENVIRONMENTS",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64
