@@ -13,6 +13,7 @@ from .lifecycle import Machine
 from .loop import Loop
 from .metadata_api import MetadataApi
 from .output import Log
+from .records import replace
 from .runtime_api import RuntimeApi
 from .selector import Selector
 from .settings import Settings, read
@@ -76,10 +77,10 @@ def _several(
     count, kills = settings.environments, OomKills()
     doors = []
     for number in range(1, count + 1):
-        own = settings
+        own = replace(settings, is_lazy=False)  # the pool decides when one begins, and then it does
         if number > 1:
             runtime_api = _bind_tcp((settings.runtime_api[0], 0))
-            own = one_of_several(settings, runtime_api.getsockname()[:2])
+            own = one_of_several(own, runtime_api.getsockname()[:2])
         mark = b"" if settings.logs_json else b"[%d] " % number
         supervisor = Supervisor(own, kills, is_alone=False)
         loop = Loop(_machine(own), own, supervisor, Strand(log, mark), selector)

@@ -1,7 +1,9 @@
 """The environments of this process, mostly one: signals, processes that have ended, and the end of all."""
 
 import os
+import time
 
+from .commands import ReportEnd, ReportIdle, SetTimer
 from .events import Booted, InvokeReceived, ShutdownRequested
 from .output import init_start_line
 from .process import ended
@@ -74,11 +76,9 @@ class Environments:
     def submit(self, event: InvokeReceived) -> None:
         """An invocation for whoever is free."""
         assert self._pool is not None
-        self._do(self._pool.take(event.invocation))
+        self._do(self._pool.take(event.invocation, time.monotonic()))
 
     def _listen(self, index: int, loop: "Loop") -> None:
-        from .commands import ReportEnd, ReportIdle
-
         assert self._pool is not None
         for kind, told in ((ReportIdle, self._pool.is_idle), (ReportEnd, self._pool.has_ended_one)):
             before = loop.performers[kind]
@@ -95,10 +95,16 @@ class Environments:
         for step in steps:
             if isinstance(step, Begin):
                 self.begin(step.index)
+            elif isinstance(step, SetTimer):
+                self._selector.at(step.name, step.at, self._grow)
             elif isinstance(step, Hand):
                 self.loops[step.index].tell(InvokeReceived(step.invocation))
             else:
                 self.loops[0].performers[type(step)](step)
+
+    def _grow(self) -> None:
+        assert self._pool is not None
+        self._do(self._pool.grow(time.monotonic()))
 
     # -- signals and processes ------------------------------------------------------------------------------------
 

@@ -225,8 +225,7 @@ def one_of_several(settings: Settings, runtime_api: "tuple[str, int]") -> Settin
         "AWS_LAMBDA_METADATA_TOKEN": new_id(),
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream(settings.function_version),
     }
-    # The first needs no init of its own before it is needed, so none of the others waits for one either.
-    return replace(settings, runtime_api=runtime_api, variables={**settings.variables, **own}, is_lazy=False)
+    return replace(settings, runtime_api=runtime_api, variables={**settings.variables, **own})
 
 
 def log_stream(version: str) -> str:
