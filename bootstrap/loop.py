@@ -94,6 +94,7 @@ class Loop:
         self.on_exit: Callable[[], None] = selector.stop
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
+        self._unwritten: ReportEnd | None = None
         self._last_fault = ""
         self._last_hint = ""
         self._pipes: list[LineReader] = []
@@ -130,6 +131,9 @@ class Loop:
             while self._events:
                 for command in self.machine.accept(self._events.popleft(), time.monotonic()):
                     self.performers[type(command)](command)
+                if self._unwritten is not None:
+                    report, self._unwritten = self._unwritten, None
+                    self._write_end(report)
         finally:
             self._is_telling = False
 
@@ -249,9 +253,16 @@ class Loop:
         self.log.write(f"{prefix}{fault.text}\n".encode())
 
     def _report_end(self, report: ReportEnd) -> None:
+        """Measured and written at once for callers who are told of it, for the others once they have their answer."""
         self.drain()
         for reader in self._pipes:
             reader.flush()
+        if report.invocation.wants_log or self.settings.is_managed:
+            self._write_end(report)
+        else:
+            self._unwritten = report
+
+    def _write_end(self, report: ReportEnd) -> None:
         self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
         self.last_report = report
         if self.settings.is_compat:

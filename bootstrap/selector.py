@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
-NEVER = 1e18
+LONGEST_S = 3_600.0  # without looking for timers
+MAX_EVENTS = 64  # at a time; room for them is made anew for each call
 
 
 class Selector:
@@ -29,7 +30,7 @@ class Selector:
         self._timers: dict[Hashable, tuple[float, Callable[[], None]]] = {}
         # No timer runs down before this instant. Cancelling one leaves it as it is: that costs a look now and then,
         # where keeping it exact would cost one for each invocation.
-        self._quiet_until = NEVER
+        self._quiet_until = time.monotonic() + LONGEST_S
         self._is_over = False
 
     def run(self) -> None:
@@ -39,7 +40,7 @@ class Selector:
             wait_s = self._quiet_until - clock()
             if log.has_backlog and not log.is_blocked and wait_s > PAUSE_S:
                 wait_s = PAUSE_S
-            ready = poll(wait_s if wait_s > 0 else 0)
+            ready = poll(wait_s if wait_s > 0 else 0, MAX_EVENTS)
             if log.has_backlog and not log.is_blocked and (not ready or log.is_due(clock())):
                 log.flush()
             for fd, mask in ready:
@@ -94,14 +95,14 @@ class Selector:
         now = time.monotonic()
         due = [(key, action) for key, (at, action) in self._timers.items() if at <= now]
         for key, action in due:
-            if self._timers.get(key, (NEVER, None))[1] is not action:
+            if self._timers.get(key, (0.0, None))[1] is not action:
                 continue  # cancelled, or set anew, by one before it
             del self._timers[key]
             try:
                 action()
             except Exception:
                 _tell_fault()
-        self._quiet_until = min((at for at, _ in self._timers.values()), default=NEVER)
+        self._quiet_until = min([now + LONGEST_S, *(at for at, _ in self._timers.values())])
 
     def _watch_log(self) -> None:
         """Have the backlog written as its reader takes it."""
