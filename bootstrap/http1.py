@@ -93,7 +93,7 @@ class RequestParser:
         self._searched = 0
         self._state = HEAD
         self._request: Request | None = None
-        self._chunks: list[bytes | bytearray] = []
+        self._chunks: list[bytes] = []
         self._long: bytearray | None = None
         self._remaining = 0
         self._stored = 0
@@ -141,7 +141,8 @@ class RequestParser:
         assert request is not None
         if not request.too_large:
             if self._long is not None:
-                self._chunks.append(self._long)  # no copy: nobody else has it, and nobody changes a body
+                # No copy: nobody else has it, and nobody changes a body.
+                self._chunks.append(self._long)  # type: ignore[arg-type]
             request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks = []
         self._long = None
