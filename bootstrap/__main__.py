@@ -54,6 +54,12 @@ def main() -> None:
         callers = _several(settings, log, selector, environments, runtime_api)
     environments.loops[0].listen(front_door, callers, CALLER_CONNECTIONS)
     environments.watch_signals()
+    if settings.tmp_mb:
+        from .storage import bind_tmp
+
+        notice = bind_tmp(settings.tmp_mb)
+        if notice:
+            log.write(f"{notice}\n".encode())
     environments.boot()
     if settings.watched:
         from .watch import Watch
@@ -80,7 +86,7 @@ def _several(
         own = replace(settings, is_lazy=False)  # the pool decides when one begins, and then it does
         if number > 1:
             runtime_api = _bind_tcp((settings.runtime_api[0], 0))
-            own = one_of_several(own, runtime_api.getsockname()[:2])
+            own = one_of_several(own, number, runtime_api.getsockname()[:2])
         mark = b"" if settings.logs_json else b"[%d] " % number
         supervisor = Supervisor(own, kills, is_alone=False)
         loop = Loop(_machine(own), own, supervisor, Strand(log, mark), selector)

@@ -154,6 +154,7 @@ class Loop:
 
     def _exit(self, _: Exit) -> None:
         self.drain()
+        self.supervisor.close()
         self.on_exit()
 
     # -- processes ------------------------------------------------------------------------------------------------

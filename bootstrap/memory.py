@@ -85,18 +85,19 @@ def limit_kb() -> int:
 class OomKills:
     """Whether the kernel has killed, asked by whoever has lost a process; each kill is told once."""
 
-    def __init__(self) -> None:
-        self._seen = oom_kills()
+    def __init__(self, paths: "tuple[str, ...]" = OOM_COUNTERS) -> None:
+        self._paths = paths
+        self._seen = oom_kills(paths)
 
     def have_risen(self) -> bool:
         """Whether there were any since the last call."""
-        before, self._seen = self._seen, oom_kills()
+        before, self._seen = self._seen, oom_kills(self._paths)
         return self._seen > before
 
 
-def oom_kills() -> int:
-    """How often the kernel has killed in this container for want of memory."""
-    for path in OOM_COUNTERS:
+def oom_kills(paths: "tuple[str, ...]" = OOM_COUNTERS) -> int:
+    """How often the kernel has killed for want of memory, by the first of these counters that is there."""
+    for path in paths:
         for line in read(path).decode("ascii", "replace").splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill" and value.isdigit():

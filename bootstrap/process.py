@@ -23,6 +23,7 @@ class Program(Record):
     working_directory: str
     user: "tuple[int, int] | None"
     must_change_user: bool = False
+    cgroup: str = ""  # the file by which it joins one
 
 
 class Started(Record):
@@ -92,6 +93,7 @@ def _become(program: Program, out: int, err: int, fault: int) -> "NoReturn":
         os.dup2(nothing, 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
+        _join(program.cgroup)
         _limit_files()
         _prefer_for_oom()
         if program.user is not None:
@@ -116,6 +118,13 @@ def _become(program: Program, out: int, err: int, fault: int) -> "NoReturn":
         os.write(fault, f"Sandbox.Failure {error!r}".encode()[:512])
     finally:
         os._exit(127)
+
+
+def _join(path: str) -> None:
+    if path:
+        fd = os.open(path, os.O_WRONLY)
+        os.write(fd, b"0")
+        os.close(fd)
 
 
 def _limit_files() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
 RUNTIME_API = "127.0.0.1:9001"
 FRONT_DOOR = "0.0.0.0:8080"
+EPHEMERAL_STORAGE = "AWS_LAMBDA_FUNCTION_EPHEMERAL_STORAGE"  # MB, as the function's configuration names it
 MAX_ENVIRONMENTS = 64  # each has three listeners' worth of descriptors at rest, and a process's memory
 UNPRIVILEGED = (993, 990)  # uid and gid of functions, as on the service
 
@@ -76,6 +77,8 @@ class Settings(Record):
     has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
     origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
     environments: int = 1  # how many there are behind the front door
+    number: int = 1  # which of them this one is
+    tmp_mb: int = 0  # what /tmp may hold; 0: no matter
     watched: str = ""  # the directory whose changes restart the runtime
 
     @property
@@ -144,6 +147,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
         origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
         environments=1 if environ.get(ENV_SOCKET) else _environments(environ),
+        tmp_mb=0 if environ.get(ENV_SOCKET) else int(_number(seen, EPHEMERAL_STORAGE, 0, default="0")),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
@@ -193,6 +197,7 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     variables.setdefault("AWS_LAMBDA_LOG_GROUP_NAME", f"/aws/lambda/{name}")
     variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", log_stream(version))
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
+    variables.pop(EPHEMERAL_STORAGE, None)
     variables["AWS_LAMBDA_RUNTIME_API"] = variables["AWS_LAMBDA_METADATA_API"] = runtime_api
     variables["AWS_LAMBDA_METADATA_TOKEN"] = new_id()
     return variables
@@ -215,7 +220,7 @@ def _environments(environ: "Mapping[str, str]") -> int:
     return int(count)
 
 
-def one_of_several(settings: Settings, runtime_api: "tuple[str, int]") -> Settings:
+def one_of_several(settings: Settings, number: int, runtime_api: "tuple[str, int]") -> Settings:
     """The settings of a further environment: its own address, log stream and token; all else is the same."""
     host = f"[{runtime_api[0]}]" if ":" in runtime_api[0] else runtime_api[0]
     address = f"{host}:{runtime_api[1]}"
@@ -225,7 +230,7 @@ def one_of_several(settings: Settings, runtime_api: "tuple[str, int]") -> Settin
         "AWS_LAMBDA_METADATA_TOKEN": new_id(),
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream(settings.function_version),
     }
-    return replace(settings, runtime_api=runtime_api, variables={**settings.variables, **own})
+    return replace(settings, number=number, runtime_api=runtime_api, variables={**settings.variables, **own})
 
 
 def log_stream(version: str) -> str:

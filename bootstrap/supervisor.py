@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resource import struct_rusage
 
+    from .cgroup import Cgroup
     from .records import Record
 
 MAX_MEASURED = 64  # processes; a fork bomb has more, and the kernel's limits are what counts then
@@ -28,11 +29,29 @@ class Supervisor:
         self._parties: dict[int, str] = {}
         self._paths = {path.rpartition("/")[2]: path for path in settings.extensions}
         self._peak_kb = 0  # of processes that have ended
-        self._kills = kills or memory.OomKills()
         self._limit_kb = memory.limit_kb()
+        self._cgroup = self._own_cgroup()
+        self._kills = kills or memory.OomKills()
+        if self._cgroup is not None:
+            self._limit_kb = settings.memory_limit_mb * 1024
+            self._kills = memory.OomKills((self._cgroup.oom_counter,))
         self._gauge = memory.Gauge()
         self._was_killed_for_memory = False
         self._owns_all = is_alone and os.getpid() == 1
+
+    def close(self) -> None:
+        """Nobody will be started any more."""
+        if self._cgroup is not None:
+            self._cgroup.remove()
+
+    def _own_cgroup(self) -> "Cgroup | None":
+        """Where somebody asked for a limit that the container's is not, and we may have the kernel keep it."""
+        limit_mb = self._settings.memory_limit_mb
+        if os.getpid() != 1 or not limit_mb or (self._is_alone and limit_mb * 1024 >= self._limit_kb):
+            return None  # on a host, which is no container, groups would stay behind
+        from . import cgroup
+
+        return cgroup.make(limit_mb, self._settings.number)
 
     @property
     def extension_names(self) -> "tuple[str, ...]":
@@ -55,7 +74,9 @@ class Supervisor:
         return LaunchFailed(name, result.message) if isinstance(result, NotStarted) else result
 
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
-        result = process.start(Program(argv, variables, place, self._settings.user, self._settings.is_managed))
+        settings = self._settings
+        cgroup = self._cgroup.processes_path if self._cgroup is not None else ""
+        result = process.start(Program(argv, variables, place, settings.user, settings.is_managed, cgroup))
         if isinstance(result, Started):
             self._parties[result.pid] = name
         return result
@@ -87,6 +108,9 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Where we are PID 1, one call reaches at once whatever a fork bomb or setsid() has put out of reach."""
+        if self._cgroup is not None:
+            for pid in self._cgroup.processes():
+                _kill(pid)
         if self._owns_all:
             _kill(-1)
         elif not self._is_alone:
@@ -117,6 +141,8 @@ class Supervisor:
     @property
     def watched_mb(self) -> int:
         """The limit that is ours to keep, because the container has none as small; 0 if the kernel keeps it."""
+        if self._cgroup is not None:
+            return 0
         limit_mb = self._settings.memory_limit_mb
         return limit_mb if limit_mb * 1024 < self._limit_kb or not self._is_alone else 0
 
@@ -140,11 +166,15 @@ class Supervisor:
     def peak_mb(self) -> int:
         """The most memory the function's processes have held, in MB, since the environment began (peak RSS)."""
         self._peak_kb = max(self._peak_kb, self._gauge.peak_kb(self._processes()))
-        # Resident pages of files that others share count here but not against the limit, which is never passed.
-        return -(-min(self._peak_kb, self._limit_kb) // 1024)
+        # Resident pages of files that others share count here but not against the limit, which the kernel lets nobody
+        # pass; where we watch it, what was held between two looks is no more than the function had a right to.
+        limit_kb = min(self._limit_kb, self.watched_mb * 1024 or self._limit_kb)
+        return -(-min(self._peak_kb, limit_kb) // 1024)
 
     def _processes(self) -> "list[int]":
         """Those of all parties; as PID 1 we are the parent of those whose own has ended, too."""
+        if self._cgroup is not None:
+            return self._cgroup.processes()[:MAX_MEASURED]
         if self._owns_all:
             return self._gauge.descendants(1)[1 : MAX_MEASURED + 1]
         return [pid for party in self._parties for pid in self._gauge.descendants(party)][:MAX_MEASURED]
