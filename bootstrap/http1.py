@@ -11,7 +11,9 @@ from .wire import MAX_HEADERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, TypeVar
+
+    T = TypeVar("T")
 
 REASONS = {
     100: "Continue",
@@ -68,11 +70,11 @@ class Request:
 
     __slots__ = ("body", "headers", "keep_alive", "method", "path", "query", "too_large", "trailers")
 
-    def __init__(self, method: str, path: str, query: str, headers: "dict[str, str]", keep_alive: bool) -> None:
+    def __init__(self, method: str, path: str, query: str, keep_alive: bool) -> None:
         self.method = method
         self.path = path
         self.query = query
-        self.headers = headers
+        self.headers: dict[str, str] = {}
         self.keep_alive = keep_alive
         self.body = b""
         self.trailers: dict[str, str] = {}
@@ -169,11 +171,15 @@ class RequestParser:
         line, _, rest = bytes(buffer[:end]).partition(b"\r\n")
         del buffer[: end + 4]
         self._searched = 0
-        self._request = request = _parse_request_line(line.decode("latin-1"))
+        parts = _kept_lines.get(line)
+        if parts is None:
+            parts = _parse_request_line(line.decode("latin-1"))
+            _keep(_kept_lines, line, parts)
+        self._request = request = Request(*parts)
         headers = _kept.get(rest)
         if headers is None:
             headers = parse_headers(rest.decode("latin-1").split("\r\n") if rest else [], 0)
-            _keep(rest, headers)
+            _keep(_kept, rest, headers)
         request.headers = headers
         connection = headers.get("connection")
         if connection is not None:
@@ -284,17 +290,20 @@ class RequestParser:
         return True
 
 
-_kept: "dict[bytes, dict[str, str]]" = {}  # parsed header lines, which are a pure function of their bytes
+# Request lines and header lines as they came → what they say, which is a function of their bytes alone.
+_kept_lines: "dict[bytes, tuple[str, str, str, bool]]" = {}
+_kept: "dict[bytes, dict[str, str]]" = {}
 
 
-def _keep(lines: bytes, headers: "dict[str, str]") -> None:
+def _keep(kept: "dict[bytes, T]", lines: bytes, meaning: "T") -> None:
     if len(lines) <= MAX_KEPT_LENGTH:
-        if len(_kept) >= MAX_KEPT:
-            _kept.clear()
-        _kept[lines] = headers
+        if len(kept) >= MAX_KEPT:
+            kept.clear()
+        kept[lines] = meaning
 
 
-def _parse_request_line(line: str) -> Request:
+def _parse_request_line(line: str) -> "tuple[str, str, str, bool]":
+    """Method, path, query, and whether the connection is kept unless the header says otherwise."""
     parts = line.split(" ")
     if len(parts) != 3 or (parts[0] not in METHODS and not (parts[0] and TOKEN.issuperset(parts[0]))):
         raise ProtocolError(400, "the request line is not 'METHOD target HTTP/1.1'")
@@ -307,7 +316,7 @@ def _parse_request_line(line: str) -> Request:
     if not target.startswith("/") or not target.isprintable():
         raise ProtocolError(400, "the request target is not a path")
     path, _, query = target.partition("?")
-    return Request(method, path, query, {}, version == "HTTP/1.1")
+    return method, path, query, version == "HTTP/1.1"
 
 
 def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
