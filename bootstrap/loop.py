@@ -96,7 +96,7 @@ class Loop:
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._measured_at = 0.0
-        self._unwritten: ReportEnd | None = None
+        self._unwritten: list[ReportEnd] = []
         self._last_fault = ""
         self._last_hint = ""
         self._pipes: list[LineReader] = []
@@ -134,9 +134,8 @@ class Loop:
             while True:
                 for command in accept(event, time.monotonic()):
                     performers[type(command)](command)
-                if self._unwritten is not None:
-                    report, self._unwritten = self._unwritten, None
-                    self._write_end(report)
+                if self._unwritten:
+                    self._write_ends()
                 if not events:
                     return
                 event = events.popleft()
@@ -246,6 +245,7 @@ class Loop:
             self.log.write(extension_line(report).encode())
 
     def _report_start(self, command: ReportStart) -> None:
+        self._write_ends()  # of the one before, where both come of the same event
         self._watch_memory()
         self.drain()
         self.log.begin()
@@ -267,7 +267,12 @@ class Loop:
         if report.invocation.wants_log or self.settings.is_managed:
             self._write_end(report)
         else:
-            self._unwritten = report
+            self._unwritten.append(report)
+
+    def _write_ends(self) -> None:
+        reports, self._unwritten = self._unwritten, []
+        for report in reports:
+            self._write_end(report)
 
     def _write_end(self, report: ReportEnd) -> None:
         now = time.monotonic()
