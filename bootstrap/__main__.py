@@ -9,7 +9,9 @@ from .environments import Environments
 from .errors import SettingsError
 from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
-from .lifecycle import Machine
+from .hosts import name_ourselves
+from .lifecycle import INIT_LIMIT_S, LONG_INIT_LIMIT_S, Machine
+from .log_lines import CompatLines, TextLines
 from .loop import Loop
 from .metadata_api import MetadataApi
 from .output import Log
@@ -19,6 +21,7 @@ from .selector import Selector
 from .settings import Settings, read
 from .supervisor import Supervisor
 from .switch import Switch
+from .telemetry_api import TelemetryApi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +29,13 @@ if TYPE_CHECKING:
 
     from .concurrent import ConcurrentMachine
     from .events import InvokeReceived
+    from .log_lines import Lines
 
+VERSION = "0.1.0"
 # Together well below the 1,024 descriptors that a container may be given.
 RUNTIME_CONNECTIONS = 128
 CALLER_CONNECTIONS = 640
+AHEAD_OF_CALLERS = ("provisioned-concurrency", "snap-start")  # kinds of init that nobody waits for
 
 
 def main() -> None:
@@ -43,10 +49,12 @@ def main() -> None:
         sys.stderr.write(f"rie: {error}\n")
         sys.exit(2)
     os.umask(0o022)
+    if os.getpid() == 1:  # the container is ours alone
+        name_ourselves()
     selector = Selector(log)
     environments = Environments(selector)
     if settings.environments == 1:
-        loop = Loop(_machine(settings), settings, Supervisor(settings), log, selector)
+        loop = Loop(_machine(settings), settings, Supervisor(settings), log, _lines(settings), selector)
         environments.add(loop)
         callers = _front_door(settings, loop, loop.tell)
         _open_runtime_api(loop, runtime_api, RUNTIME_CONNECTIONS)
@@ -81,19 +89,20 @@ def _several(
     from .strand import Strand
 
     count, kills = settings.environments, OomKills()
+    environments.pool = Pool(count, settings.max_concurrency or 1, settings.is_lazy)
     doors = []
     for number in range(1, count + 1):
         own = replace(settings, is_lazy=False)  # the pool decides when one begins, and then it does
         if number > 1:
             runtime_api = _bind_tcp((settings.runtime_api[0], 0))
             own = one_of_several(own, number, runtime_api.getsockname()[:2])
-        mark = b"" if settings.logs_json else b"[%d] " % number
+        mark = b"" if settings.log_format == "JSON" else b"[%d] " % number  # a record says whose it is
         supervisor = Supervisor(own, kills, is_alone=False)
-        loop = Loop(_machine(own), own, supervisor, Strand(log, mark), selector)
+        loop = Loop(_machine(own), own, supervisor, Strand(log, mark), _lines(own), selector)
         environments.add(loop)
         doors.append(_front_door(own, loop, environments.submit))
+        environments.share(loop)
         _open_runtime_api(loop, runtime_api, max(16, RUNTIME_CONNECTIONS // count))
-    environments.share(Pool(count, settings.max_concurrency or 1, settings.is_lazy))
     return doors[0]
 
 
@@ -104,16 +113,30 @@ def _open_runtime_api(loop: Loop, sock: "_socket.socket", limit: int) -> None:
     extensions = ExtensionsApi(loop)
     if loop.settings.has_extensions_api:
         routes[wire.EXTENSION_PREFIX] = extensions.handle
+        telemetry = TelemetryApi(loop, VERSION)
+        routes[wire.TELEMETRY_PATH] = routes[wire.LOGS_PATH] = telemetry.handle
     routes[wire.METADATA_PATH] = MetadataApi(loop).handle
     loop.listen(sock, Switch(wire.MAX_RESPONSE, routes, runtime), limit)
 
 
 def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     if settings.max_concurrency is None:
-        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy)
+        is_ahead = settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] in AHEAD_OF_CALLERS
+        init_limit_s = max(LONG_INIT_LIMIT_S, settings.timeout_s) if is_ahead else INIT_LIMIT_S
+        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, init_limit_s)
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)
+
+
+def _lines(settings: Settings) -> "Lines":
+    if settings.is_compat:
+        return CompatLines(settings)
+    if settings.log_format == "JSON":
+        from .json_log import JsonLines
+
+        return JsonLines(settings, VERSION)
+    return TextLines(settings, VERSION)
 
 
 def _front_door(settings: Settings, loop: Loop, submit: "Callable[[InvokeReceived], None]") -> FrontDoor:

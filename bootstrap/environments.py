@@ -5,7 +5,6 @@ import time
 
 from .commands import ReportEnd, ReportIdle, SetTimer
 from .events import Booted, InvokeReceived, ShutdownRequested
-from .output import init_start_line
 from .process import ended
 from .quick import signal
 from .selector import READ
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from .selector import Selector
 
 REAP_PERIOD_S = 15.0  # in case a signal got lost
-VERSION = "0.1.0"
 
 
 class Environments:
@@ -28,7 +26,7 @@ class Environments:
         self._selector = selector
         self.loops: list[Loop] = []
         self._living = 0
-        self._pool: Pool | None = None
+        self.pool: Pool | None = None  # where there are several, who takes what is submitted, and who begins when
 
     def add(self, loop: "Loop") -> None:
         """One more, before any begins."""
@@ -39,8 +37,6 @@ class Environments:
     def begin(self, index: int = 0) -> None:
         """Boot an environment."""
         loop = self.loops[index]
-        if not loop.settings.is_compat:
-            loop.log.write(init_start_line(VERSION).encode())
         loop.tell(Booted(loop.supervisor.extension_names))
 
     def tell_all(self, event: "Record") -> None:
@@ -55,18 +51,12 @@ class Environments:
 
     # -- several --------------------------------------------------------------------------------------------------
 
-    def share(self, pool: "Pool") -> None:
-        """Let a pool decide who takes what is submitted, and who begins when."""
-        self._pool = pool
-        for index, loop in enumerate(self.loops):
-            self._listen(index, loop)
-
     def boot(self) -> None:
         """Begin, each as it shall."""
-        if self._pool is None:
+        if self.pool is None:
             self.begin()
         else:
-            self._do(self._pool.boot())
+            self._do(self.pool.boot())
 
     def drain(self) -> None:
         """Take what has been printed until now, at the end."""
@@ -75,12 +65,14 @@ class Environments:
 
     def submit(self, event: InvokeReceived) -> None:
         """An invocation for whoever is free."""
-        assert self._pool is not None
-        self._do(self._pool.take(event.invocation, time.monotonic()))
+        assert self.pool is not None
+        self._do(self.pool.take(event.invocation, time.monotonic()))
 
-    def _listen(self, index: int, loop: "Loop") -> None:
-        assert self._pool is not None
-        for kind, told in ((ReportIdle, self._pool.is_idle), (ReportEnd, self._pool.has_ended_one)):
+    def share(self, loop: "Loop") -> None:
+        """Let the pool hear of an environment when it has room; before anybody else listens in on its commands."""
+        assert self.pool is not None
+        index = self.loops.index(loop)
+        for kind, told in ((ReportIdle, self.pool.is_idle), (ReportEnd, self.pool.has_ended_one)):
             before = loop.performers[kind]
 
             def perform(command: "Record", before=before, told=told) -> None:  # type: ignore[no-untyped-def]
@@ -103,8 +95,8 @@ class Environments:
                 self.loops[0].performers[type(step)](step)
 
     def _grow(self) -> None:
-        assert self._pool is not None
-        self._do(self._pool.grow(time.monotonic()))
+        assert self.pool is not None
+        self._do(self.pool.grow(time.monotonic()))
 
     # -- signals and processes ------------------------------------------------------------------------------------
 
@@ -123,8 +115,8 @@ class Environments:
         numbers = os.read(fd, 4096)
         self._reap()
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            if self._pool is not None:
-                self._do(self._pool.close())
+            if self.pool is not None:
+                self._do(self.pool.close())
             self.tell_all(ShutdownRequested())
 
     def _reap(self) -> None:

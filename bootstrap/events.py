@@ -69,6 +69,12 @@ class ErrorPosted(Record):
     error_type: str = ""
 
 
+class RestorePolled(Record):
+    """The runtime is ready for its snapshot, and waits to be restored from it."""
+
+    exchange: "Any"
+
+
 class InitErrorPosted(Record):
     """The runtime could not initialise; it is expected to exit."""
 
@@ -112,6 +118,15 @@ class ExtensionErrorPosted(Record):
     identifier: str
     error_type: str
     at_init: bool
+
+
+class SubscriptionPosted(Record):
+    """An extension wants to be sent telemetry; `api` is "Telemetry" or "Logs", `body` what it asks for, unread."""
+
+    exchange: "Any"
+    identifier: str
+    api: str
+    body: bytes
 
 
 class ExtensionExited(Record):

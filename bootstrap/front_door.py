@@ -7,6 +7,7 @@ from .output import billed_ms
 from .streams import Streams
 from .wire import (
     CLIENT_CONTEXT,
+    COGNITO_IDENTITY,
     ERROR_TYPE,
     EXECUTED_VERSION,
     FUNCTION_ARN,
@@ -50,6 +51,7 @@ _REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT = (
     name.lower()
     for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE, TENANT_ID)
 )
+_IDENTITY = COGNITO_IDENTITY.lower()
 
 
 class BadRequest(Exception):
@@ -173,6 +175,7 @@ class FrontDoor:
             function_arn=self._arn(request, name),
             trace_id=headers.get(_TRACE_ID) or new_trace_id(),
             client_context=_client_context(headers.get(_CONTEXT, "")),
+            cognito_identity=_cognito_identity(headers.get(_IDENTITY, "")),
             wants_log=headers.get(_LOG_TYPE) == "Tail",
             wants_stream=wants_stream,
             tenant_id=_tenant_id(headers.get(_TENANT)),
@@ -324,6 +327,24 @@ def _client_context(text: str) -> str:
         raise BadRequest(400, "InvalidRequestContentException", message) from None
     # Byte for byte as it came, but on one line: headers are written in latin-1, which keeps every byte.
     return "".join(character if character >= " " else " " for character in raw.decode("latin-1"))
+
+
+def _cognito_identity(text: str) -> str:
+    """The identity as the runtime gets it; empty if none was sent."""
+    if not text:
+        return ""
+    import json
+
+    names = ("cognitoIdentityId", "cognitoIdentityPoolId")
+    try:
+        document = json.loads(text)
+        identity = {name: document.get(name, "") for name in names}
+    except (ValueError, AttributeError, RecursionError):
+        identity = {}
+    if not identity or not all(isinstance(value, str) for value in identity.values()):
+        message = f"cannot read {COGNITO_IDENTITY}: it must be a JSON object with the strings {' and '.join(names)}"
+        raise BadRequest(400, "InvalidRequestContentException", message)
+    return json.dumps(identity, separators=(",", ":"))
 
 
 def _tenant_id(text: "str | None") -> str:

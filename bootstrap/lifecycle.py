@@ -5,7 +5,8 @@ Events go in with the instant they happened at; commands come out, to be carried
 Rules (service specification §3.3 to §3.7):
 
 1.  Init: external extensions are launched; once all have registered, the runtime starts; init ends well when the
-    runtime and every extension wait for their first event. It runs once, at boot, for at most 10 s.
+    runtime and every extension wait for their first event. It runs once, at boot, for at most 10 s
+    (longer where it runs ahead of callers: provisioned concurrency, snapshots).
 2.  An init that failed or took too long is repeated inside the next invocation, on that invocation's time.
 3.  One invocation at a time; the others wait in order. The phase begins when the invocation is taken up and ends when
     the runtime, having answered, and every extension that was told of it ask for their next event. The caller is
@@ -62,10 +63,16 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
+    ReportRestore,
+    ReportRestoreStart,
     ReportRuntimeDone,
     ReportStart,
+    Restore,
     SetTimer,
     SpawnRuntime,
+    Subscribe,
     TerminateRuntime,
     TurnAway,
 )
@@ -87,9 +94,11 @@ from .events import (
     ResponseBegun,
     ResponseEnded,
     ResponsePosted,
+    RestorePolled,
     RuntimeExited,
     ShutdownRequested,
     SpawnFailed,
+    SubscriptionPosted,
     TimerFired,
 )
 from .extensions import Extension, Refusal, Roster
@@ -109,6 +118,7 @@ BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "r
 INIT_TIMER, INVOKE_TIMER, EXIT_TIMER, GRACE_TIMER = "init", "invoke", "exit", "grace"
 PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
+LONG_INIT_LIMIT_S = 130.0  # and what init has at least where it runs ahead of callers
 EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
 RUNTIME_SHARE = 0.3  # of a shutdown's budget is the runtime's
 MAX_WAITING = 1_000  # invocations in line; the next one is turned away
@@ -119,9 +129,16 @@ SPINDOWN, TIMEOUT, FAILURE = "spindown", "timeout", "failure"
 class Machine:
     """One environment: one runtime, its extensions, one invocation at a time."""
 
-    def __init__(self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        grace_s: float = EXIT_GRACE_S,
+        is_lazy: bool = False,
+        init_limit_s: float = INIT_LIMIT_S,
+    ) -> None:
         """`is_lazy`: init waits for the first invocation."""
         self.timeout_s = timeout_s
+        self.init_limit_s = init_limit_s
         self.grace_s = grace_s
         self.phase = BOOT
         self._is_lazy = is_lazy
@@ -134,6 +151,9 @@ class Machine:
         self._polls: list[Any] = []
         self._current: Invocation | None = None
         self._is_in_init = False  # the current one had to begin with an init
+        self._awaits_runtime = False  # which has not come to its first poll
+        self._restores_since: float | None = None  # its hooks for the time after a snapshot run
+        self._restore_ms: float | None = None  # until the first REPORT has told it
         self._is_delivered = False  # the current one's event, to the runtime
         self._is_answered = False  # its caller
         self._is_reported = False
@@ -184,13 +204,15 @@ class Machine:
 
     def _init(self, at: float) -> None:
         self.phase = INIT
-        self._out.append(SetTimer(INIT_TIMER, at + INIT_LIMIT_S))
+        self._out.append(SetTimer(INIT_TIMER, at + self.init_limit_s))
         self._begin_init(at)
 
     def _begin_init(self, at: float) -> None:
         """Rule 1, at boot or within an invocation."""
         self._spawned_at = at
         self._cause = None
+        self._awaits_runtime, self._restores_since = False, None
+        self._out.append(ReportInitStart(INIT if self.phase == INIT else INVOKE, self._current))
         self.roster.begin(self._external)
         self._out += [LaunchExtension(name) for name in self._external]
         if not self._external:
@@ -198,6 +220,7 @@ class Machine:
 
     def _spawn(self) -> None:
         self.runtime = STARTED
+        self._awaits_runtime = True
         self._out.append(SpawnRuntime())
 
     def _proceed(self, at: float) -> None:
@@ -205,7 +228,8 @@ class Machine:
         if self.phase in (INIT, INVOKE) and self.runtime == ABSENT and self.roster.are_registered:
             self._spawn()
         elif self.phase == INIT and self.runtime == READY and self.roster.are_ready:
-            self._init_ms = self._end_init("success", at).duration_ms
+            init_ms = self._end_init("success", at).duration_ms
+            self._init_ms = init_ms if self._restore_ms is None else None
             self.phase = IDLE
             self._advance(at)
         elif self.phase == INVOKE and not self._is_delivered:
@@ -407,8 +431,8 @@ class Machine:
     def _report_end(self, status: str, error_type: str, at: float) -> None:
         assert self._current is not None
         duration_ms = (at - self._began_at) * 1e3
-        self._out.append(ReportEnd(self._current, status, duration_ms, self._init_ms, error_type))
-        self._init_ms = None
+        self._out.append(ReportEnd(self._current, status, duration_ms, self._init_ms, error_type, self._restore_ms))
+        self._init_ms = self._restore_ms = None
         self._is_reported = True
 
     # -- the runtime's requests -----------------------------------------------------------------------------------
@@ -419,6 +443,7 @@ class Machine:
         elif self.runtime in (STARTED, RESPONDED, READY):
             self.runtime = READY
             self.roster.is_closed = True
+            self._end_runtime_init("success", at)
             self._polls.append(event.exchange)
             self._proceed(at)
         else:
@@ -493,6 +518,15 @@ class Machine:
             self._fail(event.body, "error", known_error_type(event.error_type), at)
             self._out.append(Accept(event.exchange))
 
+    def _restore_polled(self, event: RestorePolled, at: float) -> None:
+        """No snapshot is taken: the runtime is restored as soon as it asks."""
+        if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN) or not self._awaits_runtime:
+            self._refuse_transition(event.exchange, "RestoreReady")
+            return
+        self._end_runtime_init("success", at)
+        self._restores_since = at
+        self._out += [ReportRestoreStart(), Restore(event.exchange)]
+
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
         if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN):
             self._refuse_transition(event.exchange, "InitError")
@@ -520,6 +554,13 @@ class Machine:
             if not self._is_delivered or self.phase == INIT:
                 self._out.append(ReportExtension(extension.name, extensions.READY, extension.events))
             self._proceed(at)
+
+    def _subscription_posted(self, event: SubscriptionPosted, at: float) -> None:
+        is_in_init = self.phase == INIT or (self.phase == INVOKE and self._is_in_init)
+        extension = self.roster.subscribe(event.identifier, event.api, is_in_init)
+        if self._is_let(extension, event.exchange):
+            assert isinstance(extension, Extension)
+            self._out.append(Subscribe(event.exchange, extension.name, event.api, event.body))
 
     def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
         extension = self.roster.fail(event.identifier, event.at_init)
@@ -607,9 +648,20 @@ class Machine:
         return self.init_result
 
     def _report_init(self, phase: str, status: str, at: float, error_type: str = "") -> ReportInit:
+        self._end_runtime_init(status, at, error_type)
         report = ReportInit(phase, status, (at - self._spawned_at) * 1e3, error_type)
         self._out.append(report)
         return report
+
+    def _end_runtime_init(self, status: str, at: float, error_type: str = "") -> None:
+        if self._awaits_runtime:
+            self._awaits_runtime = False
+            phase = INIT if self.phase == INIT else INVOKE
+            self._out.append(ReportInitRuntimeDone(phase, status, error_type))
+        elif self._restores_since is not None:
+            self._restore_ms = (at - self._restores_since) * 1e3
+            self._restores_since = None
+            self._out.append(ReportRestore(status, self._restore_ms, error_type))
 
 
 # How the Runtime API names the states in its refusals.
@@ -632,9 +684,11 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ResponsePosted: Machine._response_posted,
     ErrorPosted: Machine._error_posted,
     InitErrorPosted: Machine._init_error_posted,
+    RestorePolled: Machine._restore_polled,
     ExtensionRegistered: Machine._extension_registered,
     ExtensionPolled: Machine._extension_polled,
     ExtensionErrorPosted: Machine._extension_error_posted,
+    SubscriptionPosted: Machine._subscription_posted,
     ExtensionExited: Machine._extension_exited,
     LaunchFailed: Machine._launch_failed,
     RuntimeExited: Machine._runtime_exited,

@@ -19,6 +19,10 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
+    ReportRestore,
+    ReportRestoreStart,
     ReportRuntimeDone,
     ReportStart,
     SetTimer,
@@ -26,8 +30,9 @@ from .commands import (
     TerminateRuntime,
 )
 from .events import ExtensionExited, PollLost, TimerFired
+from .frames import FrameReader
 from .listener import Listener
-from .output import LineReader, end_lines, extension_line, init_report_line, start_line, timestamp
+from .output import LineReader
 from .process import Started
 from .quick import deque
 from .selector import READ
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .http1 import Request
     from .lifecycle import Machine
+    from .log_lines import Lines
     from .output import Log
     from .records import Record
     from .selector import Selector
@@ -83,6 +89,7 @@ class Loop:
         settings: "Settings",
         supervisor: "Supervisor",
         log: "Log | Strand",
+        lines: "Lines",
         selector: "Selector",
     ) -> None:
         self.selector = selector
@@ -93,6 +100,8 @@ class Loop:
         self.supervisor = supervisor
         self.log = log
         self.on_exit: Callable[[], None] = selector.stop
+        self.lines = lines  # what the log says of the machine's reports
+        self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that the parties print
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._measured_at = 0.0
@@ -112,11 +121,15 @@ class Loop:
             TerminateRuntime: lambda _: supervisor.terminate_runtime(),
             SetTimer: self._set_timer,
             CancelTimer: self._cancel_timer,
+            ReportInitStart: self.report,
+            ReportInitRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportInit: self._report_init,
+            ReportRestoreStart: self.report,
+            ReportRestore: self.report,
             ReportStart: self._report_start,
             ReportFault: self._report_fault,
-            ReportExtension: self._report_extension,
-            ReportRuntimeDone: lambda _: None,
+            ReportExtension: self.report,
+            ReportRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportIdle: lambda _: None,
             ReportEnd: self._report_end,
             Exit: self._exit,
@@ -152,6 +165,10 @@ class Loop:
 
     def _cancel_timer(self, command: CancelTimer) -> None:
         self.selector.cancel((self, command.name))
+
+    def once(self, name: str, at: float, action: "Callable[[], None]") -> None:
+        """Call `action` at an instant (monotonic seconds); replaces what had that name."""
+        self.selector.at((self, name), at, action)
 
     def _sweep(self) -> None:
         for listener in self._listeners:
@@ -196,7 +213,7 @@ class Loop:
             self.tell(result)
             return
         for fd in result.pipes:
-            reader = LineReader(fd, self.log, name)
+            reader = LineReader(fd, self, name) if name else FrameReader(fd, self)
             self._pipes.append(reader)
             self._pipes_ready.register(fd, select.POLLIN)
             self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
@@ -213,7 +230,7 @@ class Loop:
 
     def _close_pipes(self, name: str) -> None:
         for reader in [reader for reader in self._pipes if reader.name == name]:
-            reader.flush()
+            reader.end()
             self._close_pipe(reader)
 
     def _close_pipe(self, reader: LineReader) -> None:
@@ -224,12 +241,28 @@ class Loop:
 
     # -- the log --------------------------------------------------------------------------------------------------
 
-    def _report_init(self, report: ReportInit) -> None:
+    def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+        """As `output.Taker.take_lines`."""
+        kept = self.lines.kept(text, is_record)
+        if kept:
+            self.log.write(kept)
+        if self.tap is not None:
+            self.tap(name, text, is_record)
+
+    def report(self, report: "Record") -> None:
+        """Write what a report says, after what the parties have printed before it."""
         self.drain()
-        if report.status != "success" and not self.settings.is_compat:
-            self.log.write(init_report_line(report).encode())
-            if not self.settings.is_managed:
-                self._hint(report.error_type)
+        self._say(report)
+
+    def _say(self, report: "Record") -> None:
+        text = self.lines.of(report, self.used_mb)
+        if text:
+            self.log.write(text.encode("utf-8", "surrogateescape"))
+
+    def _report_init(self, report: ReportInit) -> None:
+        self.report(report)
+        if report.status != "success" and not self.settings.is_compat and not self.settings.is_managed:
+            self._hint(report.error_type)
 
     def _hint(self, error_type: str) -> None:
         """Say what to check, once."""
@@ -240,31 +273,23 @@ class Loop:
             self._last_hint = hint
             self.log.write(f"rie: {hint}\n".encode("utf-8", "surrogateescape"))
 
-    def _report_extension(self, report: ReportExtension) -> None:
-        if not self.settings.is_compat:
-            self.log.write(extension_line(report).encode())
-
     def _report_start(self, command: ReportStart) -> None:
         self._write_ends()  # of the one before, where both come of the same event
         self._watch_memory()
         self.drain()
         self.log.begin()
-        self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
+        self._say(command)
 
     def _report_fault(self, fault: ReportFault) -> None:
         self._last_fault = fault.text
-        self.drain()
-        if self.settings.is_compat:
-            return
-        prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
-        self.log.write(f"{prefix}{fault.text}\n".encode())
+        self.report(fault)
 
     def _report_end(self, report: ReportEnd) -> None:
         """Measured and written at once for callers who are told of it, for the others once they have their answer."""
         self.drain()
         for reader in self._pipes:
             reader.flush()
-        if report.invocation.wants_log or self.settings.is_managed:
+        if report.invocation.wants_log or self.settings.is_managed or self.tap is not None:
             self._write_end(report)
         else:
             self._unwritten.append(report)
@@ -282,12 +307,7 @@ class Loop:
             self._measured_at = now
             self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
         self.last_report = report
-        if self.settings.is_compat:
-            from .compat import end_lines as compat_end_lines
-
-            self.log.write(compat_end_lines(report, self.settings.memory_mb).encode())
-            return
-        self.log.write(end_lines(report, self.settings.memory_mb, self.used_mb).encode())
+        self._say(report)
 
     # -- listeners and connections --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import os
 
 from .quick import signal
 from .records import Record
+from .wire import LOG_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ INVALID_ENTRYPOINT, INVALID_WORKING_DIRECTORY = "Runtime.InvalidEntrypoint", "Ru
 
 
 class Program(Record):
-    """What to start: `user` None leaves the process as we are."""
+    """What to start: `user` None leaves the process as we are; `has_log_fd` gives it LOG_FD beside standard output."""
 
     argv: "list[str]"
     variables: "dict[str, str]"
@@ -24,6 +25,7 @@ class Program(Record):
     user: "tuple[int, int] | None"
     must_change_user: bool = False
     cgroup: str = ""  # the file by which it joins one
+    has_log_fd: bool = False
 
 
 class Started(Record):
@@ -94,6 +96,8 @@ def _become(program: Program, out: int, err: int, fault: int) -> "NoReturn":
         os.dup2(out, 1)
         os.dup2(err, 2)
         _join(program.cgroup)
+        if program.has_log_fd:
+            os.dup2(out, LOG_FD)
         _limit_files()
         _prefer_for_oom()
         if program.user is not None:

@@ -7,7 +7,7 @@ from .errors import SettingsError
 from .ids import new_id
 from .packing import unpack
 from .records import Record, replace
-from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
+from .wire import ENV_LOG, ENV_LOG_FD, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, LOG_FD, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ NOT_FOR_EXTENSIONS = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -79,17 +80,15 @@ class Settings(Record):
     environments: int = 1  # how many there are behind the front door
     number: int = 1  # which of them this one is
     tmp_mb: int = 0  # what /tmp may hold; 0: no matter
+    log_format: str = "Text"  # or "JSON"
+    application_level: str = "INFO"  # of the lines that are written, where the format is JSON
+    system_level: str = "INFO"  # likewise, of what the platform says
     watched: str = ""  # the directory whose changes restart the runtime
 
     @property
     def is_compat(self) -> bool:
         """Whether callers get what AWS's own emulator would answer."""
         return self.profile == "compat"
-
-    @property
-    def logs_json(self) -> bool:
-        """Whether the function's log lines are JSON documents, which say whose they are."""
-        return self.variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
 
     @property
     def is_managed(self) -> bool:
@@ -122,6 +121,8 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
 
         seen, timeout_s = {**VARIABLES, **seen}, str(TIMEOUT_S)
     variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
+    if profile != "compat" and _concurrency(seen) is None:  # where processes share a pipe, they cut into each other
+        variables[ENV_LOG_FD] = str(LOG_FD)
     return Settings(
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
@@ -148,6 +149,9 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
         environments=1 if environ.get(ENV_SOCKET) else _environments(environ),
         tmp_mb=0 if environ.get(ENV_SOCKET) else int(_number(seen, EPHEMERAL_STORAGE, 0, default="0")),
+        log_format="JSON" if variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON" else "Text",
+        application_level=_application_level(variables),
+        system_level=_choice(environ, "RIE_SYSTEM_LOG_LEVEL", ("INFO", "DEBUG", "WARN")),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
@@ -263,6 +267,12 @@ def _choice(environ: "Mapping[str, str]", name: str, choices: "tuple[str, ...]")
     if text not in choices:
         raise SettingsError(f"cannot read {name}: {text!r} is none of {', '.join(choices)}")
     return text
+
+
+def _application_level(variables: "Mapping[str, str]") -> str:
+    """A function's own variable: what is no level is as good as none."""
+    level = variables.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    return level if level in LEVELS else "INFO"
 
 
 def _origins(text: str) -> "tuple[str, ...]":

@@ -7,6 +7,7 @@ from .events import ExtensionExited, LaunchFailed, RuntimeExited, SpawnFailed
 from .process import NotStarted, Program, Started
 from .quick import signal
 from .settings import BOOTSTRAPS, Settings
+from .wire import ENV_LOG_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Supervisor:
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
         settings = self._settings
         cgroup = self._cgroup.processes_path if self._cgroup is not None else ""
-        result = process.start(Program(argv, variables, place, settings.user, settings.is_managed, cgroup))
+        has_log_fd = name == RUNTIME and ENV_LOG_FD in variables
+        result = process.start(Program(argv, variables, place, settings.user, settings.is_managed, cgroup, has_log_fd))
         if isinstance(result, Started):
             self._parties[result.pid] = name
         return result

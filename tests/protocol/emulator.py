@@ -94,6 +94,13 @@ def wait_until(condition: Callable[[], bool], within_s: float, otherwise: Callab
         time.sleep(0.01)
 
 
+def failing_once(directory: Path, script: list[object]) -> list[str]:
+    """A command that ends with status 1 in its first init, and runs the script from then on."""
+    flag = directory / "has-failed"
+    runtime = f"exec {sys.executable} {RUNTIME} '{json.dumps(script)}'"
+    return ["/bin/sh", "-c", f"if [ -e {flag} ]; then {runtime}; fi; touch {flag}; exit 1"]
+
+
 Start = Callable[..., Emulator]
 
 
