@@ -168,7 +168,9 @@ class ConcurrentMachine:
         self._init_ms = None
         return invocation
 
-    def _after_answer(self) -> None:
+    def _after_answer(self, at: float) -> None:
+        """There is room again, and a client may have polled for more long before."""
+        self._dispatch(at)
         if self.is_free:
             self._out.append(ReportIdle())
 
@@ -192,13 +194,13 @@ class ConcurrentMachine:
         else:
             invocation = self._end(event.request_id, "success", at)
             self._out += [Answer(invocation, event.body), Accept(event.exchange)]
-        self._after_answer()
+        self._after_answer(at)
 
     def _error_posted(self, event: ErrorPosted, at: float) -> None:
         if self._is_running(event.exchange, event.request_id):
             invocation = self._end(event.request_id, "error", at, known_error_type(event.error_type))
             self._out += [Answer(invocation, event.body, is_error=True), Accept(event.exchange)]
-            self._after_answer()
+            self._after_answer(at)
 
     def _timer_fired(self, event: TimerFired, at: float) -> None:
         if event.name.startswith(DEADLINE) and event.name[len(DEADLINE) :] in self._running:
@@ -219,7 +221,7 @@ class ConcurrentMachine:
         self._expired[request_id] = None
         if len(self._expired) > MAX_EXPIRED:
             self._expired.popitem(last=False)
-        self._after_answer()
+        self._after_answer(at)
 
     # -- the runtime ----------------------------------------------------------------------------------------------
 
@@ -233,8 +235,7 @@ class ConcurrentMachine:
             self._init_ms = report.duration_ms if self.init_result is None else None
             self.init_result = report
             self._out += [CancelTimer(INIT_TIMER), report]
-        self._dispatch(at)
-        self._after_answer()
+        self._after_answer(at)
 
     def _poll_lost(self, event: PollLost, at: float) -> None:
         if event.exchange in self._polls:
@@ -282,7 +283,7 @@ class ConcurrentMachine:
         if self._waiting:
             self._spawn(at)
         else:
-            self._after_answer()
+            self._after_answer(at)
 
     def _shutdown_requested(self, event: ShutdownRequested, at: float) -> None:
         if self.state == SHUTDOWN:

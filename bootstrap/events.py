@@ -24,6 +24,7 @@ class Invocation(Record):
     wants_stream: bool = False
     tenant_id: str = ""
     patience_s: "float | None" = None  # how long it may wait for its turn; None for ever
+    http: "Any" = None  # what HTTP mode knows of the answer that its caller waits for
 
 
 class Booted(Record):

@@ -93,6 +93,7 @@ PRIVATE_VARIABLES = (
     "RIE_HTTP",
     "RIE_CORS",
     "RIE_WATCH",
+    "RIE_ENVIRONMENTS",
     "RIE_SYSTEM_LOG_LEVEL",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"

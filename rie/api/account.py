@@ -5,7 +5,7 @@ from __future__ import annotations
 from rie.api.context import RequestContext
 from rie.api.parse import Params
 from rie.api.views import View
-from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
 
 # AWS limits; image code does not count.
 _LIMITS = {
@@ -17,7 +17,7 @@ _LIMITS = {
 }
 
 
-def get_account_settings(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_account_settings(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetAccountSettings."""
-    count = catalog.count(context.account, context.region)
+    count = domain.catalog.count(context.account, context.region)
     return {"AccountLimit": _LIMITS, "AccountUsage": {"TotalCodeSize": 0, "FunctionCount": count}}

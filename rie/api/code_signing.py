@@ -6,11 +6,11 @@ from rie.api.context import RequestContext
 from rie.api.functions import addressed
 from rie.api.parse import Params
 from rie.api.views import View
-from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
 
 
-def get_function_code_signing_config(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_function_code_signing_config(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunctionCodeSigningConfig: {}, which terraform reads on every refresh."""
     key, _ = addressed(context, params)
-    catalog.get(key)
+    domain.catalog.get(key)
     return {}

@@ -6,10 +6,10 @@ from rie.api.context import RequestContext
 from rie.api.functions import unqualified
 from rie.api.parse import Params
 from rie.api.views import View
-from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
 
 
-def get_function_concurrency(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_function_concurrency(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunctionConcurrency: {} while nothing is reserved."""
-    catalog.get(unqualified(context, params))
+    domain.catalog.get(unqualified(context, params))
     return {}

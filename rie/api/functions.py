@@ -8,8 +8,8 @@ from rie.api.paging import marker, page_size, read_marker
 from rie.api.parse import Params
 from rie.api.views import View, code_view, configuration_view, listed_view
 from rie.arn import parse_function_reference
-from rie.functions.catalog import Catalog
 from rie.functions.changes import NewCode, NewFunction
+from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.functions.package import check_image_only, check_new, check_update
 from rie.model.function import LATEST, FunctionKey
@@ -17,7 +17,7 @@ from rie.model.function import LATEST, FunctionKey
 _MARKER = "functions"
 
 
-def create_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def create_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """CreateFunction: 201, Pending."""
     key = unqualified(context, params)
     image_uri = check_new(requests.package(params, params["Code"]))
@@ -28,42 +28,43 @@ def create_function(catalog: Catalog, context: RequestContext, params: Params) -
         changes=requests.changes(params),
         architecture=requests.architecture(params) or "x86_64",
         tags=params.get("Tags", {}),
+        is_published=params.get("Publish", False),
     )
-    return configuration_view(catalog.create(new))
+    return configuration_view(domain.catalog.create(new))
 
 
-def get_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunction: the configuration, where the code is, and the tags if there are any."""
     key, qualifier = addressed(context, params)
-    function = catalog.get(key, qualifier)
+    function = domain.catalog.get(key, qualifier)
     return {
         "Configuration": configuration_view(function, qualifier),
         "Code": code_view(function),
-        "Tags": dict(function.tags) or None,
+        "Tags": dict(domain.catalog.get(key).tags) or None,
     }
 
 
-def get_function_configuration(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def get_function_configuration(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunctionConfiguration."""
     key, qualifier = addressed(context, params)
-    return configuration_view(catalog.get(key, qualifier), qualifier)
+    return configuration_view(domain.catalog.get(key, qualifier), qualifier)
 
 
-def update_function_configuration(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def update_function_configuration(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionConfiguration: only the members that are given change."""
     key = unqualified(context, params)
-    catalog.get(key)
+    domain.catalog.get(key)
     check_image_only(requests.package(params, {}))
     requests.check_available(params)
     return configuration_view(
-        catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
+        domain.catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
     )
 
 
-def update_function_code(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def update_function_code(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionCode; a dry run checks everything and changes nothing."""
     key = unqualified(context, params)
-    catalog.get(key)
+    domain.catalog.get(key)
     image_uri = check_update(requests.package(params, params))
     requests.check_available(params)
     code = NewCode(
@@ -72,25 +73,36 @@ def update_function_code(catalog: Catalog, context: RequestContext, params: Para
         architecture=requests.architecture(params),
         revision_id=params.get("RevisionId"),
         is_dry_run=params.get("DryRun", False),
+        is_published=params.get("Publish", False),
     )
-    return configuration_view(catalog.update_code(code))
+    function = domain.catalog.update_code(code)
+    return configuration_view(function, None if function.version == LATEST else function.version)
 
 
-def list_functions(catalog: Catalog, context: RequestContext, params: Params) -> View:
-    """ListFunctions; with FunctionVersion=ALL the ARNs are qualified."""
+def list_functions(domain: Domain, context: RequestContext, params: Params) -> View:
+    """ListFunctions; with FunctionVersion=ALL every version of each, and the ARNs are qualified."""
     after = read_marker(_MARKER, params)
-    found, last = catalog.page(context.account, context.region, after, page_size(params))
-    qualifier = LATEST if "FunctionVersion" in params else None
+    if "FunctionVersion" in params:
+        return _list_versions(domain, context, params, after)
+    found, last = domain.catalog.page(context.account, context.region, after, page_size(params))
+    return {"Functions": [listed_view(function) for function in found], "NextMarker": marker(_MARKER, last)}
+
+
+def _list_versions(domain: Domain, context: RequestContext, params: Params, after: str | None) -> View:
+    name, _, version = (after or "").partition(":")
+    found, last = domain.catalog.page_versions(
+        context.account, context.region, (name, version or LATEST) if after else None, page_size(params)
+    )
     return {
-        "Functions": [listed_view(function, qualifier) for function in found],
-        "NextMarker": marker(_MARKER, last),
+        "Functions": [listed_view(function, function.version) for function in found],
+        "NextMarker": marker(_MARKER, ":".join(last) if last else None),
     }
 
 
-def delete_function(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def delete_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """DeleteFunction: 204."""
     key, qualifier = addressed(context, params)
-    catalog.delete(key, qualifier)
+    domain.versions.delete(key, qualifier)
     return {}
 
 

@@ -7,7 +7,7 @@ from rie.api.parse import Params
 from rie.api.views import View
 from rie.arn import parse_function_reference
 from rie.errors import ServiceError
-from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.model.function import FunctionKey
 
@@ -20,20 +20,20 @@ _OTHERS = {
 }
 
 
-def list_tags(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def list_tags(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListTags."""
-    return {"Tags": dict(catalog.get(_function(context, params["Resource"])).tags)}
+    return {"Tags": dict(domain.catalog.get(_function(context, params["Resource"])).tags)}
 
 
-def tag_resource(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def tag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """TagResource: 204."""
-    catalog.tag(_function(context, params["Resource"]), params["Tags"])
+    domain.catalog.tag(_function(context, params["Resource"]), params["Tags"])
     return {}
 
 
-def untag_resource(catalog: Catalog, context: RequestContext, params: Params) -> View:
+def untag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """UntagResource: 204."""
-    catalog.untag(_function(context, params["Resource"]), params["TagKeys"])
+    domain.catalog.untag(_function(context, params["Resource"]), params["TagKeys"])
     return {}
 
 

@@ -110,7 +110,12 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
     """Start a bootstrap over a script of steps (or another command); variables as keyword arguments."""
     started: list[Emulator] = []
 
-    def start(script: list[Any] | None = None, command: list[str] | None = None, **variables: str) -> Emulator:
+    def start(
+        script: list[Any] | None = None,
+        command: list[str] | None = None,
+        before_exec: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> Emulator:
         port, runtime_port = free_port(), free_port()
         argv = command or [sys.executable, str(RUNTIME), json.dumps(script)]
         environment = {
@@ -129,6 +134,7 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=tmp_path,
+                preexec_fn=before_exec,
             )
         emulator = Emulator(process, port, runtime_port, log_path, variables.get("RIE_SOCKET", ""))
         started.append(emulator)

@@ -16,6 +16,8 @@ from rie.api.service import create_app
 from rie.clock import ManualClock
 from rie.errors import ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
 from rie.functions.catalog import Catalog
+from rie.functions.domain import Domain
+from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
 from rie.store import SqlStore
@@ -49,15 +51,17 @@ class World:
         self.store = SqlStore(url)
         self.clock = ManualClock()
         self.submitted: list[Function] = []
-        self.notices: list[tuple[FunctionKey, Function | None]] = []
+        self.notices: list[tuple[FunctionKey, str, Function | None]] = []
         self.catalog = Catalog(
             self.store,
             find,
             self.submitted.append,
-            lambda key, function: self.notices.append((key, function)),
+            lambda key, version, function: self.notices.append((key, version, function)),
             self.clock,
         )
-        self.app = create_app(handlers(self.catalog))
+        self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
+        self.domain = Domain.over(self.catalog, self.ledger, self.clock)
+        self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> TestResponse:

@@ -151,7 +151,7 @@ def test_every_statement_is_also_postgresqls() -> None:
     store.remove(KEY)
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     compiled = [str(statement.compile(dialect=dialect)) for statement in statements]
-    assert len(compiled) == 7
+    assert len(compiled) == 8
     assert "BOOLEAN" in str(CreateTable(FUNCTIONS).compile(dialect=dialect))
     assert str(insert(FUNCTIONS).compile(dialect=dialect)) in compiled
 

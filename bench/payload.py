@@ -1,0 +1,27 @@
+"""One call with a long event or a long answer, and how many megabytes passed in a second."""
+
+from __future__ import annotations
+
+import time
+
+from bench.client import PATH, READ_SIZE, Address, CallFailed, connect
+
+# What bench/image/bare_runtime answers with 1, and what it answers ASK with.
+LONG = b'"' + b"x" * 6_291_000 + b'"'
+ASK = b'"long"'
+
+
+def megabytes_per_s(address: Address, event: bytes, answer: bytes) -> float:
+    """Of the longer of the two, from the first byte sent to the last one received. Raises CallFailed or OSError."""
+    with connect(address) as sock:
+        head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        began = time.perf_counter()
+        sock.sendall(head % (PATH.encode(), len(event)))
+        sock.sendall(event)
+        received = bytearray()
+        while data := sock.recv(16 * READ_SIZE):
+            received += data
+        elapsed_s = time.perf_counter() - began
+    if not received.startswith(b"HTTP/1.1 200 ") or received.count(answer) != 1:
+        raise CallFailed(f"cannot measure {address}: the answer is another: {bytes(received[:300])!r}")
+    return max(len(event), len(answer)) / elapsed_s / 1e6
