@@ -73,7 +73,7 @@ class Emulator:
         time.sleep(0.02)
         return self.log_path.read_text()
 
-    def steps(self, count: int = 1) -> list[dict[str, Any]]:
+    def steps(self, count: int = 0) -> list[dict[str, Any]]:
         """What the Runtime API has answered to the script's steps so far, which are `count` at least."""
         wait_until(lambda: self.log.count("step ") >= count, 10, lambda: self.log)
         return [json.loads(line[5:]) for line in self.log.splitlines() if line.startswith("step ")]

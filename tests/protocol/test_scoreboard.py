@@ -135,7 +135,7 @@ def test_12_a_trace_id_reaches_the_runtime_and_is_made_where_there_is_none(emula
 def test_13_any_name_answers_and_region_and_account_are_as_set(emulate: Start) -> None:
     emulator = emulate([NEXT, ONE, NEXT], AWS_REGION="eu-west-3", AWS_ACCOUNT_ID="111122223333")
     assert emulator.invoke({}, name="orders").status == 200
-    arn = emulator.steps()[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"]
+    arn = emulator.steps(1)[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"]
     assert arn == "arn:aws:lambda:eu-west-3:111122223333:function:orders"
 
 
@@ -145,7 +145,7 @@ def test_14_invocation_types_the_logs_tail_and_the_qualifier_are_heeded(emulate:
     path = "/2015-03-31/functions/fn/invocations?Qualifier=PROD"
     answer = emulator.ask("POST", path, b"{}", X_Amz_Log_Type="Tail")
     assert b"to the log" in base64.b64decode(answer.headers["x-amz-log-result"])
-    assert emulator.steps()[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"].endswith(":function:fn:PROD")
+    assert emulator.steps(1)[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"].endswith(":function:fn:PROD")
     assert emulator.invoke({}, X_Amz_Invocation_Type="Event").status == 202
     wait_until(lambda: emulator.log.count("REPORT ") == 2, 10, lambda: emulator.log)
 

@@ -98,4 +98,4 @@ def test_an_identity_of_cognito_reaches_the_runtime_and_what_is_none_is_refused(
         assert emulator.invoke({}, X_Rie_Cognito_Identity=wrong).status == 400
     identity = {"cognitoIdentityId": "eu-west-1:\u00e9", "cognitoIdentityPoolId": "p"}
     assert emulator.invoke({}, X_Rie_Cognito_Identity=json.dumps(identity)).status == 200
-    assert json.loads(emulator.steps()[0]["headers"]["Lambda-Runtime-Cognito-Identity"]) == identity
+    assert json.loads(emulator.steps(1)[0]["headers"]["Lambda-Runtime-Cognito-Identity"]) == identity
