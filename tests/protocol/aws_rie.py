@@ -254,7 +254,7 @@ CASES = (
 
 # Framing and the clock: not the emulator's to decide, and different between any two HTTP servers.
 FRAMING = {"content-length", "transfer-encoding", "connection", "date"}
-TIMEOUTS = (3, 9, 300)  # by default, as a case sets it, and theirs by default
+DEFAULT_TIMEOUTS = (3, 300)  # the service's, and AWS's emulator's
 DEADLINE = "Lambda-Runtime-Deadline-Ms"
 LONG = 2_000  # characters of a text from which on its length stands for it
 KINDS = ("START", "END", "REPORT", "INIT_START", "INIT_REPORT", "step")
@@ -280,15 +280,17 @@ def ask(emulator: Emulator, call: Call) -> Answer:
 def facts(emulator: Emulator, case: Case) -> dict[str, str]:
     """Make the calls of the case, and tell what was seen."""
     found: dict[str, str] = {}
-    began_at, ended_at = time.time(), 0.0
+    began_at = time.time()
     for number, call in enumerate(case.calls):
         answer = ask(emulator, call)
-        ended_at = ended_at or time.time()
         found[f"call {number} status"] = str(answer.status)
         found[f"call {number} body"] = _blank(_text_of(answer.body))
         for name, value in answer.headers.items():
             if name not in FRAMING:
                 found[f"call {number} {name}"] = "<base64>" if name == "x-amz-log-result" else _blank(value)
+    ended_at = time.time()
+    own = dict(case.variables).get("AWS_LAMBDA_FUNCTION_TIMEOUT")
+    timeouts = (int(own),) if own else DEFAULT_TIMEOUTS
     wait_until(lambda: len(emulator.steps()) >= case.steps, 10, lambda: emulator.log)
     emulator.wait_for(case.ends_with)
     for number, step in enumerate(emulator.steps()[: case.steps]):
@@ -297,16 +299,12 @@ def facts(emulator: Emulator, case: Case) -> dict[str, str]:
         for name, value in step["headers"].items():
             if name == DEADLINE:
                 if number == 0:
-                    found[f"step 0 {name}"] = f"in {_timeout_of(int(value) / 1e3, began_at, ended_at)} s"
+                    at = int(value) / 1e3  # it counts from some instant of the calls, before or after init
+                    fitting = [one for one in timeouts if began_at - 0.01 <= at - one <= ended_at + 0.01]
+                    found[f"step 0 {name}"] = f"in {fitting[0] if fitting else at - began_at} s"
             elif name.lower() not in FRAMING:
                 found[f"step {number} {name}"] = _blank(value)
     return found | _log_facts(emulator.log)
-
-
-def _timeout_of(deadline_at: float, began_at: float, ended_at: float) -> int:
-    """The timeout that a deadline comes of: it counts from some instant of the call, before or after init."""
-    fitting = [timeout_s for timeout_s in TIMEOUTS if began_at - 0.01 <= deadline_at - timeout_s <= ended_at + 0.01]
-    return fitting[0] if fitting else round(deadline_at - began_at)
 
 
 def _log_facts(log: str) -> dict[str, str]:
