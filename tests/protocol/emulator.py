@@ -73,8 +73,9 @@ class Emulator:
         time.sleep(0.02)
         return self.log_path.read_text()
 
-    def steps(self) -> list[dict[str, Any]]:
-        """What the Runtime API answered to the script's steps so far."""
+    def steps(self, count: int = 1) -> list[dict[str, Any]]:
+        """What the Runtime API has answered to the script's steps so far, which are `count` at least."""
+        wait_until(lambda: self.log.count("step ") >= count, 10, lambda: self.log)
         return [json.loads(line[5:]) for line in self.log.splitlines() if line.startswith("step ")]
 
     def wait_for(self, text: str, within_s: float = 10.0) -> str:

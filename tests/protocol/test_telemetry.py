@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,17 @@ def test_a_runtime_may_subscribe_by_an_extension_of_its_own(emulate: Start, rece
     lines = [line for line in receiver.records("function") if not line.startswith("step")]
     assert lines == ["before", "\u00e9", "", "after"]
     assert receiver.records("platform.initStart")
+
+
+def test_each_of_several_environments_has_its_own_subscribers(emulate: Start, receiver: Receiver) -> None:
+    script = [*internally(wanted(receiver.port)), ["next"], ["sleep", 1], ["response", "1"], ["loop"]]
+    emulator = emulate(script, RIE_ENVIRONMENTS="2", AWS_LAMBDA_FUNCTION_TIMEOUT="60")
+    with ThreadPoolExecutor(2) as callers:
+        ids = {answer.headers["x-amzn-requestid"] for answer in callers.map(emulator.invoke, range(2))}
+    receiver.wait_for("platform.report", 2)
+    assert {record["requestId"] for record in receiver.records("platform.start")} == ids
+    assert len({record["instanceId"] for record in receiver.records("platform.initStart")}) == 2
+    assert len(receiver.records("platform.start")) == 2
 
 
 def test_methods_are_put_where_asked(emulate: Start, receiver: Receiver) -> None:
