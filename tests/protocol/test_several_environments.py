@@ -211,9 +211,9 @@ def test_every_line_says_whose_it_is_and_a_callers_tail_has_its_own_alone(severa
 
 def test_lines_that_are_json_stay_json(several: Start) -> None:
     emulator = several(2, AWS_LAMBDA_LOG_FORMAT="JSON")
-    line = '{"message": "hello", "timestamp": "2025-11-25T02:26:54.123Z"}'
+    line = '{"message": "hello", "timestamp": "2026-01-01T00:00:00Z"}'
     emulator.invoke({"print": line})
-    assert f"\n{line}\n" in emulator.wait_for("platform.report")
+    emulator.wait_for(f"\n{line}\n")
 
 
 def test_streams_come_from_each(several: Start, tmp_path: Path) -> None:
