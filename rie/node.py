@@ -40,6 +40,7 @@ from rie.model.alias import ALIASES
 from rie.model.event import EVENT_INVOKE
 from rie.model.function import LATEST, Function, FunctionKey
 from rie.model.image import Image
+from rie.model.mapping import MAPPINGS
 from rie.model.record import Kind, Place, place_of
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
@@ -47,6 +48,8 @@ from rie.plane.app import NodeApp
 from rie.plane.http import AsgiApp
 from rie.plane.invocations import Invocations
 from rie.settings import Settings
+from rie.sources.assembly import EventSources
+from rie.sources.inspection import Inspection
 from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ log = logging.getLogger(__name__)
 MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
     ALIASES,
     EVENT_INVOKE,
+    MAPPINGS,
 )
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
@@ -97,6 +101,7 @@ class Node:
     app: NodeApp
     invoker: Invoker
     _events: AsyncInvocations
+    _sources: EventSources
     _pool: Pool
     _deployment: Deployment
     _engine: Engine
@@ -151,18 +156,21 @@ class Node:
         invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
-        domain = Domain.over(catalog, ledger, clock)
+        domain = Domain.over(catalog, ledger, clock, Inspection(clients))
         flask = create_app(handlers(domain), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
         app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
         pool.open()
         await events.open()
-        return cls(app, invoker, events, pool, deployment, engine, store, lock)
+        sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
+        sources.open()
+        return cls(app, invoker, events, sources, pool, deployment, engine, store, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
         drained = asyncio.get_running_loop().time() + drain_s
+        await self._sources.close()
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()

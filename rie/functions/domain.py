@@ -9,6 +9,7 @@ from rie.functions.aliases import Aliases
 from rie.functions.catalog import Catalog
 from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
+from rie.functions.mappings import EventSourceMappings, Inspect
 from rie.functions.versions import Versions
 
 
@@ -21,14 +22,16 @@ class Domain:
     versions: Versions
     aliases: Aliases
     event_invoke: EventInvokeConfigs
+    mappings: EventSourceMappings
 
     @classmethod
-    def over(cls, catalog: Catalog, ledger: Ledger, clock: Clock) -> Domain:
-        """All parts, built."""
+    def over(cls, catalog: Catalog, ledger: Ledger, clock: Clock, inspect: Inspect) -> Domain:
+        """All parts, built; `inspect` looks at event sources before a mapping of them is taken on."""
         return cls(
             catalog=catalog,
             ledger=ledger,
             versions=Versions(catalog, ledger),
             aliases=Aliases(catalog, ledger),
             event_invoke=EventInvokeConfigs(catalog, ledger, clock),
+            mappings=EventSourceMappings(catalog, ledger, clock, inspect),
         )

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -95,6 +96,12 @@ class Invoker:
             function_arn=function_arn(event.key, event.qualifier),
             trace_id=event.trace_id,
         )
+        return await self._run(function, serving(function), invocation)
+
+    async def run_batch(self, key: FunctionKey, qualifier: str | None, payload: bytes) -> Outcome:
+        """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
+        function = self._directory.find(key, qualifier)
+        invocation = Invocation(str(uuid.uuid4()), payload, function_arn(key, qualifier), new_trace_id())
         return await self._run(function, serving(function), invocation)
 
     async def _run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
