@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
+
+from rie.iam.caller import ANONYMOUS, Caller
 
 # …Credential=<access key>/<yyyymmdd>/<region>/lambda/aws4_request…; of a presigned URL the value alone.
 _CREDENTIAL = re.compile(r"(?:Credential=|^)([^/=,\s]+)/\d{8}/([a-z0-9-]{1,64})/")
 
-ANONYMOUS = "anonymous"
-
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """`caller` is the access key that signed the request, or "anonymous"."""
+    """`account` is the caller's own; that of the resource, where another account has let him in."""
 
     account: str
     region: str
     request_id: str
-    caller: str = ANONYMOUS
+    caller: Caller = ANONYMOUS
 
 
 def signer(authorization: str | None, credential: str | None) -> tuple[str, str] | None:
@@ -28,3 +29,10 @@ def signer(authorization: str | None, credential: str | None) -> tuple[str, str]
     """
     found = _CREDENTIAL.search(authorization or credential or "")
     return (found[1], found[2]) if found else None
+
+
+def signed_by(authorization: str | None, query: str) -> tuple[str, str] | None:
+    """As `signer`, from the whole query as it was sent."""
+    if authorization is None and "X-Amz-Credential=" in query:
+        return signer(None, unquote(query.partition("X-Amz-Credential=")[2].partition("&")[0]))
+    return signer(authorization, None)

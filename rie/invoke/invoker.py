@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import orjson
 
 from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
-from rie.arn import function_arn, parse_function_reference
+from rie.arn import function_arn, locate
 from rie.environments.pool import Pool, Throttled
 from rie.errors import ImageFault, ServiceError
+from rie.iam.caller import Caller
+from rie.invoke.access import Access
 from rie.invoke.directory import Directory, serving
 from rie.model.invocation import Invocation, Outcome
 from rie.model.scope import Scope
@@ -27,24 +29,32 @@ LOG_TYPES = ("None", "Tail")
 
 @dataclass(frozen=True, slots=True)
 class InvokeRequest:
-    """What a caller sent, as it was sent. `body` is None when it passed the service's limit."""
+    """What a caller sent, as it was sent. `body` is None when it passed the service's limit.
+
+    `caller` is None for whoever has been let in already, at a door with rules of its own (a function URL, the queue).
+    """
 
     function_name: str
     qualifier: str | None
     body: bytes | None
     scope: Scope
+    caller: Caller | None
     request_id: str
     trace_id: str
     invocation_type: str = "RequestResponse"
     log_type: str = "None"
     client_context: str = ""
+    source_arn: str = ""
+    source_account: str = ""
+    source_ip: str = ""
 
 
 class Invoker:
     """One for a node."""
 
-    def __init__(self, directory: Directory, pool: Pool) -> None:
+    def __init__(self, directory: Directory, access: Access, pool: Pool) -> None:
         self._directory = directory
+        self._access = access
         self._pool = pool
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
@@ -54,7 +64,16 @@ class Invoker:
         """The outcome, or None for a dry run. Raises ServiceError, HostFault. The first check that fails wins."""
         _check_choice(request.invocation_type, "invocationType", TYPES)
         _check_choice(request.log_type, "logType", LOG_TYPES)
-        key, qualifier = parse_function_reference(request.function_name, request.qualifier, request.scope)
+        key, qualifier = locate(request.function_name, request.qualifier, request.scope)
+        if request.caller is not None:
+            self._access.check(
+                request.caller,
+                key,
+                qualifier,
+                source_arn=request.source_arn,
+                source_account=request.source_account,
+                source_ip=request.source_ip,
+            )
         function = self._directory.find(key, qualifier)
         payload = _checked_payload(request.body)
         _check_client_context(request.client_context)
