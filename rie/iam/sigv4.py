@@ -109,13 +109,15 @@ def check_signature(sent: Sent, signed: Signed, secret: str, body_sha256: str) -
     declared = sent.headers.get("x-amz-content-sha256")
     if declared is not None and declared not in (UNSIGNED, body_sha256):
         raise invalid("The provided 'x-amz-content-sha256' header does not match what was computed.")
-    request = _canonical_request(sent, signed, declared or body_sha256)
-    scope = f"{signed.date}/{signed.region}/{signed.service}/{TERMINATOR}"
-    text = f"{ALGORITHM}\n{signed.stamp}\n{scope}\n{hashlib.sha256(request).hexdigest()}"
     key = _signing_key(secret, signed.date, signed.region, signed.service)
-    wanted = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(wanted, signed.signature):
-        raise invalid(_MISMATCH)
+    for query in _canonical_queries(sent.query, is_presigned=signed.expires_s is not None):
+        request = _canonical_request(sent, signed, query, declared or body_sha256)
+        scope = f"{signed.date}/{signed.region}/{signed.service}/{TERMINATOR}"
+        text = f"{ALGORITHM}\n{signed.stamp}\n{scope}\n{hashlib.sha256(request).hexdigest()}"
+        wanted = hmac.new(key, text.encode("latin-1"), hashlib.sha256).hexdigest()
+        if hmac.compare_digest(wanted, signed.signature):
+            return
+    raise invalid(_MISMATCH)
 
 
 def invalid(message: str) -> ServiceError:
@@ -228,12 +230,12 @@ def _check_covered(sent: Sent, signed_headers: tuple[str, ...]) -> None:
 # -- the canonical request --------------------------------------------------------------------------------------------
 
 
-def _canonical_request(sent: Sent, signed: Signed, payload_hash: str) -> bytes:
+def _canonical_request(sent: Sent, signed: Signed, query: str, payload_hash: str) -> bytes:
     headers = "".join(f"{name}:{' '.join(sent.headers[name].split())}\n" for name in signed.signed_headers)
     lines = (
         sent.method,
         _canonical_path(sent.path),
-        _canonical_query(sent.query, is_presigned=signed.expires_s is not None),
+        query,
         headers,
         ";".join(signed.signed_headers),
         payload_hash,
@@ -247,12 +249,17 @@ def _canonical_path(path: str) -> str:
     return quote(normalize_url_path(path).encode("latin-1"), safe="/~")
 
 
-def _canonical_query(query: str, *, is_presigned: bool) -> str:
+def _canonical_queries(query: str, *, is_presigned: bool) -> Iterable[str]:
+    """The query as it is signed: every name and value encoded; and as some clients do, who sign it as they send it."""
     if not query:
-        return ""
+        return ("",)
     pieces = [piece.partition("=") for piece in query.split("&")]
-    pairs = sorted((_reencoded(name), _reencoded(value)) for name, _, value in pieces)
-    return "&".join(f"{name}={value}" for name, value in pairs if not (is_presigned and name == "X-Amz-Signature"))
+    as_sent = sorted((name, value) for name, _, value in pieces)
+    encoded = sorted((_reencoded(name), _reencoded(value)) for name, value in as_sent)
+    return dict.fromkeys(
+        "&".join(f"{name}={value}" for name, value in pairs if not (is_presigned and name == "X-Amz-Signature"))
+        for pairs in (encoded, as_sent)
+    )
 
 
 def _reencoded(text: str) -> str:
