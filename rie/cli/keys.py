@@ -73,15 +73,7 @@ def show(
 
     settings = _settings(data, keys)
     known = read_keys(settings.keys_path, settings.account).keys if settings.keys_path.exists() else {}
-    rows = [
-        {
-            "accessKey": each,
-            "caller": key.caller.arn,
-            "account": key.caller.account,
-            "limited": not key.caller.is_trusted,
-        }
-        for each, key in known.items()
-    ]
+    rows = [_row(access_key, each.caller) for access_key, each in known.items()]
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -105,6 +97,11 @@ def remove(
         raise SettingsError(f"cannot remove {access_key}: it is not in {path}")
     del document["keys"][access_key]
     write_document(path, document)
+
+
+def _row(access_key: str, caller: Any) -> dict[str, Any]:
+    limited = not caller.is_trusted
+    return {"accessKey": access_key, "caller": caller.arn, "account": caller.account, "limited": limited}
 
 
 def _settings(data: Path | None, keys: Path | None) -> Any:
