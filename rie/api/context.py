@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from rie.iam.caller import ANONYMOUS, Caller
@@ -27,12 +28,20 @@ def signer(authorization: str | None, credential: str | None) -> tuple[str, str]
 
     `authorization` is the header, `credential` the query parameter X-Amz-Credential of a presigned URL.
     """
-    found = _CREDENTIAL.search(authorization or credential or "")
-    return (found[1], found[2]) if found else None
+    return _read(authorization or credential or "")
 
 
 def signed_by(authorization: str | None, query: str) -> tuple[str, str] | None:
     """As `signer`, from the whole query as it was sent."""
-    if authorization is None and "X-Amz-Credential=" in query:
-        return signer(None, unquote(query.partition("X-Amz-Credential=")[2].partition("&")[0]))
-    return signer(authorization, None)
+    if authorization is not None:
+        # Up to the first comma it is the same for a client's whole day, and read once.
+        return _read(authorization.partition(",")[0]) or _read(authorization)
+    if "X-Amz-Credential=" in query:
+        return _read(unquote(query.partition("X-Amz-Credential=")[2].partition("&")[0]))
+    return None
+
+
+@lru_cache(maxsize=1_024)
+def _read(text: str) -> tuple[str, str] | None:
+    found = _CREDENTIAL.search(text)
+    return (found[1], found[2]) if found else None

@@ -24,6 +24,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 SKEW = timedelta(minutes=5)
 MAX_EXPIRES_S = 604_800  # AWS limit: a week
 DERIVED_KEYS = 1_024  # kept: one for each key, day, region and service
+REMEMBERED = 1_024  # credentials and dates that were read before
 
 # What steers a call must be signed where it is sent, or whoever relays a request could steer it.
 STEERING = frozenset(
@@ -114,7 +115,7 @@ def check_signature(sent: Sent, signed: Signed, secret: str, body_sha256: str) -
         request = _canonical_request(sent, signed, query, declared or body_sha256)
         scope = f"{signed.date}/{signed.region}/{signed.service}/{TERMINATOR}"
         text = f"{ALGORITHM}\n{signed.stamp}\n{scope}\n{hashlib.sha256(request).hexdigest()}"
-        wanted = hmac.new(key, text.encode("latin-1"), hashlib.sha256).hexdigest()
+        wanted = hmac.digest(key, text.encode("latin-1"), "sha256").hex()
         if hmac.compare_digest(wanted, signed.signature):
             return
     raise invalid(_MISMATCH)
@@ -184,30 +185,13 @@ def _from_query(sent: Sent) -> Signed:
 def _checked(
     sent: Sent, credential: str, stamp: str, names: str, signature: str, token: str | None, expires_s: int | None
 ) -> Signed:
-    parts = credential.split("/")
-    if len(parts) != 5:
-        raise incomplete(
-            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
-            f"got '{credential[:128]}'."
-        )
-    access_key, date, region, service, terminator = parts
-    try:
-        if not _STAMP.fullmatch(stamp):
-            raise ValueError(stamp)
-        at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise incomplete(
-            f"Date must be in ISO-8601 'basic format'. Got '{stamp[:64]}'. See http://en.wikipedia.org/wiki/ISO_8601"
-        ) from None
+    access_key, date, region, service = _scope(credential)
+    at = _instant(stamp)
     if date != stamp[:8]:
         raise invalid(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{date[:64]}' != '{stamp[:8]}', from '{stamp}'."
         )
-    if terminator != TERMINATOR:
-        raise invalid(f"Credential should be scoped with a valid terminator: '{TERMINATOR}', not '{terminator[:64]}'.")
-    if not _REGION.fullmatch(region):
-        raise invalid("Credential should be scoped to a valid region.")
     signed_headers = tuple(names.split(";"))
     if "host" not in signed_headers:
         raise invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
@@ -215,6 +199,35 @@ def _checked(
         raise invalid(_MISMATCH)
     _check_covered(sent, signed_headers)
     return Signed(access_key, date, region, service, at, stamp, signed_headers, signature, token, expires_s)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _scope(credential: str) -> tuple[str, str, str, str]:
+    """(access key, date, region, service)."""
+    parts = credential.split("/")
+    if len(parts) != 5:
+        raise incomplete(
+            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
+            f"got '{credential[:128]}'."
+        )
+    access_key, date, region, service, terminator = parts
+    if terminator != TERMINATOR:
+        raise invalid(f"Credential should be scoped with a valid terminator: '{TERMINATOR}', not '{terminator[:64]}'.")
+    if not _REGION.fullmatch(region):
+        raise invalid("Credential should be scoped to a valid region.")
+    return access_key, date, region, service
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _instant(stamp: str) -> datetime:
+    try:
+        if not _STAMP.fullmatch(stamp):
+            raise ValueError(stamp)
+        return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise incomplete(
+            f"Date must be in ISO-8601 'basic format'. Got '{stamp[:64]}'. See http://en.wikipedia.org/wiki/ISO_8601"
+        ) from None
 
 
 def _check_covered(sent: Sent, signed_headers: tuple[str, ...]) -> None:
@@ -276,7 +289,7 @@ def _pairs(query: str) -> Iterable[tuple[str, str]]:
 def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret}".encode()
     for part in (date, region, service, TERMINATOR):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        key = hmac.digest(key, part.encode("latin-1"), "sha256")
     return key
 
 
