@@ -49,7 +49,7 @@ def test_a_function_sees_the_services_context_and_variables(deploy: Deploy) -> N
     assert variables["LAMBDA_TASK_ROOT"] == "/var/task"
     assert variables["TZ"] == ":UTC"
     assert not [name for name in variables if name.startswith("RIE_")]
-    assert "AWS_ACCESS_KEY_ID" not in variables
+    assert variables["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # of its role
 
 
 def test_the_sandbox_is_closed(deploy: Deploy) -> None:
