@@ -158,7 +158,7 @@ class Node:
         scope = Scope(settings.account, settings.region)
         gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, SystemClock(), os.environ), scope)
         invoker = Invoker(directory, Access(mirror), pool)
-        domain = Domain.over(catalog, ledger) if roles is None else Domain.over(catalog, ledger, roles.check)
+        domain = Domain.over(catalog, ledger) if roles is None else Domain.over(catalog, ledger, check_role=roles.check)
         flask = create_app(
             handlers(domain),
             identify=lambda request: cast(Identity, request.environ["asgi.scope"][IDENTITY]),
