@@ -19,6 +19,7 @@ from rie import bundle
 from rie.api.handlers import handlers
 from rie.api.permissions import Permissions
 from rie.api.service import create_app
+from rie.aws import Clients
 from rie.clock import SystemClock
 from rie.engine import choose
 from rie.engine.base import Engine
@@ -27,9 +28,10 @@ from rie.environments.environment import Environment, credentials_needed_s
 from rie.environments.plan import Limits
 from rie.environments.pool import CredentialsOf, Pool, PoolSettings, no_credentials
 from rie.errors import HostFault, ServiceError, SettingsError
+from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
 from rie.functions.deployment import Deployment
-from rie.functions.domain import Domain
+from rie.functions.domain import Domain, any_role
 from rie.functions.ledger import Ledger
 from rie.iam.caller import Identity
 from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
@@ -40,6 +42,8 @@ from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
 from rie.logs.files import LogFiles, StreamWriter
+from rie.model.alias import ALIASES
+from rie.model.event import EVENT_INVOKE
 from rie.model.function import LATEST, Configuration, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.policy import POLICIES
@@ -56,7 +60,11 @@ from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
 
-MIRRORED: tuple[Kind[Any], ...] = (POLICIES,)  # the kinds of records that invocations need
+MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
+    ALIASES,
+    EVENT_INVOKE,
+    POLICIES,
+)
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
@@ -98,6 +106,7 @@ class Node:
 
     app: NodeApp
     invoker: Invoker
+    _events: AsyncInvocations
     _pool: Pool
     _deployment: Deployment
     _engine: Engine
@@ -120,8 +129,8 @@ class Node:
             log.warning("removed %d sandboxes that an earlier manager left behind", leftovers)
         store = SqlStore(settings.database_url)
         logs = LogFiles(settings.data / "logs")
-        directory = Directory()
         mirror = Mirror()
+        directory = Directory(mirror=mirror)
         sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
         roles = await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ)
         pool = Pool(
@@ -131,10 +140,12 @@ class Node:
             no_credentials if roles is None else _credentials_of(roles, settings),
         )
 
-        def changed(key: FunctionKey, function: Function | None) -> None:
-            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, function)
+        def changed(key: FunctionKey, version: str, function: Function | None) -> None:
+            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, version, function)
+            if function is None and version == LATEST:
+                asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
             if roles is not None:
-                loop.call_soon_threadsafe(_fetch_ahead, roles, key, function)
+                loop.call_soon_threadsafe(_fetch_ahead, roles, key, version, function)
 
         def noted(kind: Kind[Any], place: Place, record: Any) -> None:
             loop.call_soon_threadsafe(mirror.update, kind, place, record)
@@ -153,12 +164,15 @@ class Node:
         for kind in MIRRORED:
             mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         for function in await asyncio.to_thread(catalog.all):
-            directory.update(function.key, function)
+            directory.update(function)
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
-        gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, SystemClock(), os.environ), scope)
-        invoker = Invoker(directory, Access(mirror), pool)
-        domain = Domain.over(catalog, ledger) if roles is None else Domain.over(catalog, ledger, check_role=roles.check)
+        clock = SystemClock()
+        gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
+        invoker = Invoker(directory, Access(mirror), pool, lambda event: events.queue.accept(event))
+        clients = Clients()
+        events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
+        domain = Domain.over(catalog, ledger, clock, roles.check if roles is not None else any_role)
         flask = create_app(
             handlers(domain),
             identify=lambda request: cast(Identity, request.environ["asgi.scope"][IDENTITY]),
@@ -169,11 +183,14 @@ class Node:
         admin = Admin(pool, directory, logs, described)
         app = NodeApp(gate, Invocations(invoker, gate), admin, Sts(gate, sessions), control)
         pool.open()
-        return cls(app, invoker, pool, deployment, engine, store, roles, lock)
+        await events.open()
+        return cls(app, invoker, events, pool, deployment, engine, store, roles, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
-        await self.invoker.drain(drain_s)
+        drained = asyncio.get_running_loop().time() + drain_s
+        await self._events.close(drain_s)
+        await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
         await self._pool.close()
         if self._roles is not None:
@@ -204,11 +221,11 @@ def _credentials_of(roles: RoleCredentials, settings: Settings) -> CredentialsOf
     return credentials_of
 
 
-def _fetch_ahead(roles: RoleCredentials, key: FunctionKey, function: Function | None) -> None:
+def _fetch_ahead(roles: RoleCredentials, key: FunctionKey, version: str, function: Function | None) -> None:
     """So that the first environment of a function waits for nobody."""
-    if function is None:
+    if function is None and version == LATEST:
         roles.forget(key.name)
-    else:
+    elif function is not None:
         roles.prepare(function.configuration.role, key.name)
 
 
@@ -222,13 +239,21 @@ def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
     return logs.open(group, environment.log_stream)
 
 
-def _apply(directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, function: Function | None) -> None:
+def _apply(
+    directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, version: str, function: Function | None
+) -> None:
     """Make a change known to invocations: environments of what no longer serves go."""
-    directory.update(key, function)
-    serving = function.serving if function is not None else None
-    if function is None:
+    if function is not None:
+        directory.update(function)
+        pool.retire(key, version, keep=function.serving.configuration_id if function.serving is not None else None)
+        return
+    directory.forget(key, version)
+    if version == LATEST:
         mirror.forget(key)
-    pool.retire(key, keep=serving.configuration_id if serving is not None else None)
+        pool.retire(key)
+    else:
+        mirror.clear(place_of(key, version))
+        pool.retire(key, version)
 
 
 def _lock(data: Path) -> int:

@@ -30,7 +30,8 @@ class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
     `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
-    promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown.
+    promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown;
+    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute).
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -55,6 +56,7 @@ class Settings:
     keys: Path | None = None
     role_credentials: str = "auto"
     function_endpoint_url: str | None = None
+    async_delay_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
@@ -70,6 +72,8 @@ class Settings:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
         if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1:
             raise SettingsError("cannot use these limits: idle and concurrency must be above 0, drain not below")
+        if not 0 < self.async_delay_scale <= 1:
+            raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
             raise SettingsError(f"cannot use account {self.account!r}: it is not 12 digits")
 
@@ -99,7 +103,14 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 
 
 def _convert(name: str, text: str) -> object:
-    kind = {"port": int, "concurrency": int, "memory_mb": int, "idle_s": float, "drain_s": float}.get(name)
+    kind = {
+        "port": int,
+        "concurrency": int,
+        "memory_mb": int,
+        "idle_s": float,
+        "drain_s": float,
+        "async_delay_scale": float,
+    }.get(name)
     if name in ("data", "bundle", "keys"):
         return Path(text).expanduser()
     if name in ("auth", "insecure_no_auth"):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from rie.api import account, code_signing, concurrency, functions, policies, tags, versions
+from rie.api import (
+    account,
+    aliases,
+    code_signing,
+    concurrency,
+    event_invoke,
+    functions,
+    policies,
+    tags,
+    versions,
+)
 from rie.api.context import RequestContext
 from rie.api.parse import Params
 from rie.api.service import Handler
@@ -14,22 +24,33 @@ from rie.functions.domain import Domain
 
 _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "AddPermission": policies.add_permission,
+    "CreateAlias": aliases.create_alias,
     "CreateFunction": functions.create_function,
+    "DeleteAlias": aliases.delete_alias,
     "DeleteFunction": functions.delete_function,
+    "DeleteFunctionEventInvokeConfig": event_invoke.delete_function_event_invoke_config,
     "GetAccountSettings": account.get_account_settings,
+    "GetAlias": aliases.get_alias,
     "GetFunction": functions.get_function,
     "GetFunctionCodeSigningConfig": code_signing.get_function_code_signing_config,
     "GetFunctionConcurrency": concurrency.get_function_concurrency,
     "GetFunctionConfiguration": functions.get_function_configuration,
+    "GetFunctionEventInvokeConfig": event_invoke.get_function_event_invoke_config,
     "GetPolicy": policies.get_policy,
+    "ListAliases": aliases.list_aliases,
+    "ListFunctionEventInvokeConfigs": event_invoke.list_function_event_invoke_configs,
     "ListFunctions": functions.list_functions,
     "ListTags": tags.list_tags,
     "ListVersionsByFunction": versions.list_versions_by_function,
+    "PublishVersion": versions.publish_version,
+    "PutFunctionEventInvokeConfig": event_invoke.put_function_event_invoke_config,
     "RemovePermission": policies.remove_permission,
     "TagResource": tags.tag_resource,
     "UntagResource": tags.untag_resource,
+    "UpdateAlias": aliases.update_alias,
     "UpdateFunctionCode": functions.update_function_code,
     "UpdateFunctionConfiguration": functions.update_function_configuration,
+    "UpdateFunctionEventInvokeConfig": event_invoke.update_function_event_invoke_config,
 }
 
 

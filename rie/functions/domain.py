@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rie.clock import Clock
+from rie.functions.aliases import Aliases
 from rie.functions.catalog import Catalog
+from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
 from rie.functions.policies import Policies
+from rie.functions.versions import Versions
 
 CheckRole = Callable[[str, str], None]
 """(role's ARN, function's name): whether the role can be assumed. Blocks; raises ServiceError, HostFault."""
 
 
-def _any_role(role_arn: str, function_name: str) -> None:
+def any_role(role_arn: str, function_name: str) -> None:
     """Where nobody can tell which roles there are."""
 
 
@@ -23,10 +27,21 @@ class Domain:
 
     catalog: Catalog
     ledger: Ledger
+    versions: Versions
+    aliases: Aliases
+    event_invoke: EventInvokeConfigs
     policies: Policies
     check_role: CheckRole
 
     @classmethod
-    def over(cls, catalog: Catalog, ledger: Ledger, check_role: CheckRole = _any_role) -> Domain:
+    def over(cls, catalog: Catalog, ledger: Ledger, clock: Clock, check_role: CheckRole = any_role) -> Domain:
         """All parts, built."""
-        return cls(catalog, ledger, Policies(catalog, ledger, lambda key, name: False), check_role)
+        return cls(
+            catalog=catalog,
+            ledger=ledger,
+            versions=Versions(catalog, ledger),
+            aliases=Aliases(catalog, ledger),
+            event_invoke=EventInvokeConfigs(catalog, ledger, clock),
+            policies=Policies(catalog, ledger),
+            check_role=check_role,
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from rie.errors import ServiceError
 from rie.functions.catalog import Catalog
 from rie.functions.faults import not_found, refused
 from rie.functions.ledger import Ledger
+from rie.model.alias import ALIASES
 from rie.model.function import LATEST, FunctionKey
 from rie.model.policy import POLICIES, ResourcePolicy
 from rie.model.record import Place, place_of
@@ -53,10 +53,9 @@ class Grant:
 class Policies:
     """Every method blocks and may be called from any thread. Raises ServiceError, StoreFailed."""
 
-    def __init__(self, catalog: Catalog, ledger: Ledger, has_alias: Callable[[FunctionKey, str], bool]) -> None:
+    def __init__(self, catalog: Catalog, ledger: Ledger) -> None:
         self._catalog = catalog
         self._ledger = ledger
-        self._has_alias = has_alias
 
     def add(self, key: FunctionKey, qualifier: str | None, grant: Grant, revision_id: str | None) -> str:
         """Add a statement; its JSON text (lambda.md §8.1)."""
@@ -91,7 +90,7 @@ class Policies:
             return
         if qualifier.isdecimal() or "$" in qualifier:
             self._catalog.get(key, qualifier)
-        elif not self._has_alias(key, qualifier):
+        elif self._ledger.find(ALIASES, place_of(key, qualifier)) is None:
             arn = function_arn(key, qualifier)
             raise ServiceError("ResourceNotFoundException", f"Cannot find alias arn: {arn}")
 

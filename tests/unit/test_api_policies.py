@@ -190,6 +190,23 @@ def test_a_policy_has_20_kilobytes(world: World) -> None:
     assert len(policy) <= 20_480 < len(policy) + 300
 
 
+def test_versions_and_aliases_have_policies_of_their_own(world: World) -> None:
+    statement(world)
+    assert world.call("POST", f"{FUNCTIONS}/f/versions", {}).status_code == 201
+    alias = {"Name": "live", "FunctionVersion": "1"}
+    assert world.call("POST", f"{FUNCTIONS}/f/aliases", alias).status_code == 201
+    for qualifier in ("1", "live"):
+        query = f"?Qualifier={qualifier}"
+        assert world.call("GET", f"{POLICY}{query}").status_code == 404, "publishing copies nothing"
+        added = world.call("POST", f"{POLICY}{query}", S3)
+        assert json.loads(added.json["Statement"])["Resource"] == f"{ARN}f:{qualifier}"
+    assert world.call("DELETE", f"{FUNCTIONS}/f/aliases/live").status_code == 204
+    world.call("POST", f"{FUNCTIONS}/f/aliases", alias)
+    assert world.call("GET", f"{POLICY}?Qualifier=live").status_code == 404, "it went with its alias"
+    assert world.call("DELETE", f"{FUNCTIONS}/f/policy/s3?Qualifier=1").status_code == 204
+    assert world.call("GET", POLICY).status_code == 200
+
+
 def test_a_policy_goes_with_its_function(world: World) -> None:
     statement(world)
     assert world.ledger.find(POLICIES, place_of(KEY, "$LATEST")) is not None
@@ -326,7 +343,7 @@ def test_a_role_that_cannot_be_assumed_makes_no_function() -> None:
             "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."
         )
 
-    domain = Domain.over(world.catalog, world.ledger, check_role=check)
+    domain = Domain.over(world.catalog, world.ledger, world.clock, check)
     world.client = create_app(handlers(domain)).test_client()
     assert refusal(world.create()) == "The role defined for the function cannot be assumed by Lambda."
     assert world.call("GET", FUNCTIONS).json == {"Functions": []}
