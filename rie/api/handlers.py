@@ -13,6 +13,7 @@ from rie.api import (
     event_invoke,
     functions,
     mappings,
+    policies,
     tags,
     versions,
 )
@@ -23,6 +24,7 @@ from rie.api.views import View
 from rie.functions.domain import Domain
 
 _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
+    "AddPermission": policies.add_permission,
     "CreateAlias": aliases.create_alias,
     "CreateEventSourceMapping": mappings.create_event_source_mapping,
     "CreateFunction": functions.create_function,
@@ -38,6 +40,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "GetFunctionConcurrency": concurrency.get_function_concurrency,
     "GetFunctionConfiguration": functions.get_function_configuration,
     "GetFunctionEventInvokeConfig": event_invoke.get_function_event_invoke_config,
+    "GetPolicy": policies.get_policy,
     "ListAliases": aliases.list_aliases,
     "ListEventSourceMappings": mappings.list_event_source_mappings,
     "ListFunctionEventInvokeConfigs": event_invoke.list_function_event_invoke_configs,
@@ -46,6 +49,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "ListVersionsByFunction": versions.list_versions_by_function,
     "PublishVersion": versions.publish_version,
     "PutFunctionEventInvokeConfig": event_invoke.put_function_event_invoke_config,
+    "RemovePermission": policies.remove_permission,
     "TagResource": tags.tag_resource,
     "UntagResource": tags.untag_resource,
     "UpdateAlias": aliases.update_alias,
