@@ -5,6 +5,7 @@
     │   ├── EngineUnavailable     the container engine does not answer
     │   ├── RegistryUnavailable   the registry does not answer
     │   ├── SandboxFailed         a sandbox did not start, died, or stopped answering
+    │   ├── CredentialsUnavailable  no credentials for an execution role
     │   ├── DiskFull              no space is left where images or sandboxes are kept
     │   └── StoreFailed           the database refused
     ├── ImageFault                what the user named as an image can't be used
@@ -38,6 +39,10 @@ class RegistryUnavailable(HostFault):
 
 class SandboxFailed(HostFault):
     """A sandbox did not start, died, or stopped answering."""
+
+
+class CredentialsUnavailable(HostFault):
+    """Nobody answers who could give credentials for an execution role."""
 
 
 class DiskFull(HostFault):

@@ -22,6 +22,7 @@ def create_function(domain: Domain, context: RequestContext, params: Params) -> 
     key = unqualified(context, params)
     image_uri = check_new(requests.package(params, params["Code"]))
     requests.check_available(params)
+    domain.check_role(params["Role"], key.name)
     new = NewFunction(
         key=key,
         image_uri=image_uri,
@@ -56,6 +57,8 @@ def update_function_configuration(domain: Domain, context: RequestContext, param
     domain.catalog.get(key)
     check_image_only(requests.package(params, {}))
     requests.check_available(params)
+    if "Role" in params:
+        domain.check_role(params["Role"], key.name)
     return configuration_view(
         domain.catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
     )

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
 from rie.environments.variables import variables_for
 from rie.errors import HostFault, ImageNotFound, SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Outcome
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
 MARGIN_S = 3.0
+CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
@@ -77,6 +79,8 @@ class Environment:
         self.invocations = 0
         self.max_memory_mb = 0
         self.is_retired = False  # it must not serve again
+        self.credentials: Credentials | None = None  # of its role, set before it starts
+        self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
@@ -181,8 +185,15 @@ class Environment:
 
     @property
     def is_usable(self) -> bool:
-        """Whether its front door is still open."""
-        return self._door is not None and self._door.is_open
+        """Whether its front door is still open, and its credentials last for another invocation."""
+        return self._door is not None and self._door.is_open and not self.is_expired
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its role's credentials would end in the middle of an invocation."""
+        if self.credentials is None or self.credentials.expires_at is None:
+            return False
+        return time.time() + credentials_needed_s(self.configuration) > self.credentials.expires_at
 
     async def stop(self) -> None:
         """Destroy the sandbox. Never raises: what the engine can't remove now, the next reconciliation will."""
@@ -240,12 +251,21 @@ class Environment:
             image=image,
             argv=(*entry_point, *command),
             working_directory=overrides.working_directory or image.working_directory or "/var/task",
-            environment=variables_for(self.function, configuration, self.log_stream),
+            environment={
+                **self.defaults,
+                **variables_for(self.function, configuration, self.log_stream),
+                **(self.credentials.variables() if self.credentials is not None else {}),
+            },
             memory_mb=configuration.memory_mb,
             ephemeral_storage_mb=configuration.ephemeral_storage_mb,
             cpus=cpus(configuration.memory_mb),
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
+
+
+def credentials_needed_s(configuration: Configuration) -> float:
+    """How long credentials must last so that an invocation that begins now sees no end of them."""
+    return configuration.timeout_s + CREDENTIALS_MARGIN_S
 
 
 def _log_stream(function: Function, configuration: Configuration, environment_id: str) -> str:

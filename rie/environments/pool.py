@@ -7,14 +7,15 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from rie.engine.base import Engine
 from rie.environments.environment import Address, Environment, LogSink, StillBusy
 from rie.environments.lifecycle import State, move
 from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
 from rie.errors import SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Outcome
 
@@ -33,10 +34,20 @@ class Throttled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`idle_s`: how long an idle environment is kept."""
+    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise."""
 
     limits: Limits
     idle_s: float = 600.0
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
+"""The credentials of a function's role; None where functions get none. Raises ServiceError, HostFault."""
+
+
+async def no_credentials(function: Function, configuration: Configuration) -> Credentials | None:
+    """For managers that give functions none."""
+    return None
 
 
 class Pool:
@@ -47,10 +58,12 @@ class Pool:
         engine: Engine,
         settings: PoolSettings,
         open_sink: Callable[[Environment], LogSink],
+        credentials_of: CredentialsOf = no_credentials,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._open_sink = open_sink
+        self._credentials_of = credentials_of
         self._environments: dict[str, Environment] = {}
         # Idle ones: by address the warmest last, and all of them the coldest first.
         self._warm: dict[Address, list[Environment]] = {}
@@ -88,6 +101,8 @@ class Pool:
     async def _run_in(self, environment: Environment, invocation: Invocation) -> Outcome:
         try:
             if environment.state is State.STARTING:
+                environment.credentials = await self._credentials_of(environment.function, environment.configuration)
+                environment.defaults = self._settings.variables
                 if environment.makes_room:
                     await asyncio.wait(environment.makes_room)  # promised memory is never promised twice
                 await environment.start(self._engine, self._open_sink(environment), lambda: self._exited(environment))

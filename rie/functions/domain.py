@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rie.clock import Clock
@@ -9,7 +10,16 @@ from rie.functions.aliases import Aliases
 from rie.functions.catalog import Catalog
 from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
+from rie.functions.mappings import EventSourceMappings, Inspect
+from rie.functions.policies import Policies
 from rie.functions.versions import Versions
+
+CheckRole = Callable[[str, str], None]
+"""(role's ARN, function's name): whether the role can be assumed. Blocks; raises ServiceError, HostFault."""
+
+
+def any_role(role_arn: str, function_name: str) -> None:
+    """Where nobody can tell which roles there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +31,22 @@ class Domain:
     versions: Versions
     aliases: Aliases
     event_invoke: EventInvokeConfigs
+    mappings: EventSourceMappings
+    policies: Policies
+    check_role: CheckRole
 
     @classmethod
-    def over(cls, catalog: Catalog, ledger: Ledger, clock: Clock) -> Domain:
-        """All parts, built."""
+    def over(
+        cls, catalog: Catalog, ledger: Ledger, clock: Clock, inspect: Inspect, check_role: CheckRole = any_role
+    ) -> Domain:
+        """All parts, built; `inspect` looks at event sources before a mapping of them is taken on."""
         return cls(
             catalog=catalog,
             ledger=ledger,
             versions=Versions(catalog, ledger),
             aliases=Aliases(catalog, ledger),
             event_invoke=EventInvokeConfigs(catalog, ledger, clock),
+            mappings=EventSourceMappings(catalog, ledger, clock, inspect),
+            policies=Policies(catalog, ledger),
+            check_role=check_role,
         )

@@ -8,24 +8,33 @@ from typing import Any
 
 from rie.api.errors import render_error
 from rie.errors import ServiceError
+from rie.iam.caller import Identity
+from rie.iam.decision import Call, authorize, refusal
 from rie.plane import admin
-from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond
+from rie.plane.gate import Gate
+from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond, sent_from
 from rie.plane.invocations import Invocations
+from rie.plane.sts import Sts
 
 MAX_BODY = 70_167_211  # AWS limit: a request with a package of 50 MB in base64
 BODY_LIMIT_S = 60.0
+IDENTITY = "rie.identity"  # where the control plane finds in its ASGI scope who calls
+ADMIN_ACTION = "rie:Read"
+HEALTH = b"/_rie/health"
 LARGE = ServiceError("RequestEntityTooLargeException", f"Request must be smaller than {MAX_BODY} bytes")
 SLOW = ServiceError("RequestTimeoutException", f"The request was not whole after {BODY_LIMIT_S:.0f} s", status=408)
-# Nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
+# Without --auth nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
 BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an Origin header) are refused.")
 
 
 class NodeApp:
     """Built once the node is open."""
 
-    def __init__(self, invocations: Invocations, admin_app: AsgiApp, control: AsgiApp) -> None:
+    def __init__(self, gate: Gate, invocations: Invocations, admin_app: AsgiApp, sts: Sts, control: AsgiApp) -> None:
+        self._gate = gate
         self._invocations = invocations
         self._admin = admin_app
+        self._sts = sts
         self._control = control
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -35,9 +44,31 @@ class NodeApp:
         elif Invocations.takes(scope["method"], raw_path):
             await self._invocations(scope, receive, send)
         elif raw_path.startswith(admin.PREFIX):
-            await self._admin(scope, receive, send)
+            await self._answer_admin(scope, receive, send)
         else:
             await self._answer_control(scope, receive, send)
+
+    async def _answer_admin(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Whoever is of this manager's account, by whatever key, may look; that it is alive anybody may know."""
+        try:
+            identity = await self._gate.identify(sent_from(scope), b"")
+            if not self._gate.is_open:
+                self._admin_access(identity, scope["raw_path"])
+        except ServiceError as error:
+            if scope["raw_path"] == HEALTH:
+                await respond(send, 200, admin.JSON, b'{"status":"ok"}')
+            else:
+                await respond(send, *_refusal(error))
+            return
+        await self._admin(scope, receive, send)
+
+    def _admin_access(self, identity: Identity, raw_path: bytes) -> None:
+        """Raises ServiceError: environments and logs are those of all functions, of every account."""
+        caller = identity.caller
+        call = Call(caller, ADMIN_ACTION, f"arn:aws:rie:{raw_path.decode('latin-1')}", self._gate.account)
+        decision = authorize(call)
+        if not decision.is_allowed:
+            raise refusal(call, decision)
 
     async def _answer_control(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """A thread is taken only once the request is whole: slow senders would use them all up."""
@@ -50,6 +81,15 @@ class NodeApp:
             return
         if body is None:
             await respond(send, *_refusal(LARGE))
+            return
+        sent = sent_from(scope)
+        if self._sts.takes(sent):
+            await respond(send, *await self._sts.answer(sent, body))
+            return
+        try:
+            scope[IDENTITY] = await self._gate.identify(sent, body)
+        except ServiceError as error:
+            await respond(send, *_refusal(error))
             return
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 

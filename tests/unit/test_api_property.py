@@ -35,7 +35,10 @@ SANE = {
     "Resource": ARN,
     "Code": {"ImageUri": "reg/app:1"},
     "Tags": {"team": "rie"},
+    "EventSourceArn": "arn:aws:sqs:us-east-1:123456789012:q",
+    "BatchSize": 10,
 }
+UUID = "0e8a7bb0-51ae-4a40-a9a5-6a2b0b7b4c1d"
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))
 
@@ -84,7 +87,7 @@ def requests(draw: st.DrawFn, operation: str) -> tuple[str, str, dict[str, str],
         where, wire = member.serialization.get("location"), member.serialization.get("name", name)
         text = TELLING | st.text(max_size=10).filter(bool)
         if where == "uri":
-            value = st.just("f" if "Name" in wire else ARN)
+            value = st.just("f" if "Name" in wire else UUID if wire == "UUID" else ARN)
             path = path.replace(f"{{{wire}}}", quote(draw((value | text).filter(bool)), safe=""))
         elif where == "querystring" and (name in odd or name in model.input_shape.required_members):
             query += [(wire, value) for value in draw(st.lists(text | st.integers(-1, 60).map(str), max_size=2))]

@@ -60,7 +60,7 @@ class World:
             self.clock,
         )
         self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
-        self.domain = Domain.over(self.catalog, self.ledger, self.clock)
+        self.domain = Domain.over(self.catalog, self.ledger, self.clock, lambda mapping, function: None)
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 
