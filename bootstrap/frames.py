@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .output import Taker
 
 MAGIC = b"\xa5\x5a\x00"
+FIRST = MAGIC[:1]
 HEADER = 16
 KINDS = frozenset(kind | 2 for kind in range(0x20))  # bit 0: text, not JSON; bit 1: has an instant; then its level
 INSTANTS = range(10**15, 5 * 10**15)  # 2001 to 2128: what looks like a header is one
@@ -27,6 +28,9 @@ class FrameReader(LineReader):
         self._record = bytearray()
 
     def _take(self, data: bytes) -> None:
+        if FIRST not in data and not self._left and not self._held:
+            super()._take(data)  # as nearly always
+            return
         if self._held:
             data, self._held = self._held + data, b""
         while data:
@@ -66,7 +70,7 @@ class FrameReader(LineReader):
             self._record.clear()
 
     def _pass_on_record(self, record: bytes) -> None:
-        self._taker.take_lines(self.name, record if record.endswith(b"\n") else record + b"\n", is_record=True)
+        self._take_lines(self.name, record if record.endswith(b"\n") else record + b"\n", True)
 
     def flush(self) -> None:
         """As `LineReader.flush`; what belongs to a frame waits for the rest of it."""

@@ -18,6 +18,7 @@ class JsonLines:
     """One line for each event whose level is at least the system's; as `log_lines.Lines`."""
 
     has_runtime_done = True
+    has_filter = True
 
     def __init__(self, settings: "Settings", version: str) -> None:
         self._platform = Platform(settings, version)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         """A log format; `has_runtime_done` says that it has something to say of the runtime's part alone."""
 
         has_runtime_done: bool
+        has_filter: bool  # not all is written that the parties print
 
         def of(self, report: Record, used_mb: int) -> str:
             """The lines that a report makes, newline included; none if it says nothing. `used_mb`: by now, at most."""
@@ -36,6 +37,7 @@ class TextLines:
     """The default format."""
 
     has_runtime_done = False
+    has_filter = False
 
     def __init__(self, settings: "Settings", version: str) -> None:
         """`version` is the bootstrap's own."""
@@ -75,6 +77,7 @@ class CompatLines:
     """What AWS's emulator logs: of init, extensions and faults nothing."""
 
     has_runtime_done = False
+    has_filter = False
 
     def __init__(self, settings: "Settings") -> None:
         from .compat import end_lines

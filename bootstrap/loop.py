@@ -243,7 +243,7 @@ class Loop:
 
     def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
         """As `output.Taker.take_lines`."""
-        kept = self.lines.kept(text, is_record)
+        kept = self.lines.kept(text, is_record) if self.lines.has_filter else text
         if kept:
             self.log.write(kept)
         if self.tap is not None:

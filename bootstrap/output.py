@@ -123,7 +123,7 @@ class LineReader:
     def __init__(self, fd: int, taker: "Taker", name: str = "") -> None:
         self.fd = fd
         self.name = name
-        self._taker = taker
+        self._take_lines = taker.take_lines
         self._partial = bytearray()
 
     def read(self) -> bool:
@@ -148,13 +148,10 @@ class LineReader:
             data = self._cut(data)
         end = data.rfind(b"\n") + 1
         if end:
-            self._pass_on(bytes(self._partial) + data[:end])
+            self._take_lines(self.name, bytes(self._partial) + data[:end], False)
             self._partial = bytearray(data[end:])
         else:
             self._partial += data
-
-    def _pass_on(self, lines: bytes) -> None:
-        self._taker.take_lines(self.name, lines, is_record=False)
 
     def _cut(self, data: bytes) -> bytes:
         """Pass on the line that is too long, in parts that end where a character does; what comes after it."""
@@ -162,17 +159,17 @@ class LineReader:
         self._partial += data[:end]
         while len(self._partial) - self._partial.endswith(b"\n") > MAX_LINE:
             at = character_end(self._partial, MAX_LINE)
-            self._pass_on(bytes(self._partial[:at]) + b"\n")
+            self._take_lines(self.name, bytes(self._partial[:at]) + b"\n", False)
             del self._partial[:at]
         if self._partial.endswith(b"\n"):
-            self._pass_on(bytes(self._partial))
+            self._take_lines(self.name, bytes(self._partial), False)
             self._partial.clear()
         return data[end:]
 
     def flush(self) -> None:
         """Pass on a line that has no end yet, because what it belongs to is over."""
         if self._partial:
-            self._pass_on(bytes(self._partial) + b"\n")
+            self._take_lines(self.name, bytes(self._partial) + b"\n", False)
             self._partial.clear()
 
     def end(self) -> None:
