@@ -20,6 +20,9 @@ from rie.api.handlers import handlers
 from rie.api.service import create_app
 from rie.aws import Clients
 from rie.clock import SystemClock
+from rie.code.links import Links, key_in
+from rie.code.s3 import S3
+from rie.code.store import CodeStore
 from rie.engine import choose
 from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
@@ -30,8 +33,11 @@ from rie.errors import HostFault, SettingsError
 from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
 from rie.functions.deployment import Deployment
-from rie.functions.domain import Domain
+from rie.functions.domain import Code, Domain
 from rie.functions.ledger import Ledger
+from rie.functions.preparation import Preparation
+from rie.functions.runtimes import read_table
+from rie.functions.sweeper import Sweeper
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
@@ -44,6 +50,7 @@ from rie.model.record import Kind, Place, place_of
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import NodeApp
+from rie.plane.downloads import Downloads
 from rie.plane.http import AsgiApp
 from rie.plane.invocations import Invocations
 from rie.settings import Settings
@@ -99,6 +106,7 @@ class Node:
     _events: AsyncInvocations
     _pool: Pool
     _deployment: Deployment
+    _sweeper: Sweeper
     _engine: Engine
     _store: SqlStore
     _lock: int
@@ -120,7 +128,16 @@ class Node:
         logs = LogFiles(settings.data / "logs")
         mirror = Mirror()
         directory = Directory(mirror=mirror)
-        pool = Pool(engine, _pool_settings(settings), lambda environment: _sink(logs, environment))
+        code = await asyncio.to_thread(CodeStore, settings.data / "code")
+        links = Links(key_in(settings.data / "links.key"), SystemClock())
+        runtimes = read_table(settings.data, settings.runtimes)
+        preparation = Preparation(engine.resolve, engine.prepare, runtimes, code)
+        pool = Pool(
+            engine,
+            _pool_settings(settings),
+            lambda environment: _sink(logs, environment),
+            preparation.mounts,
+        )
 
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
             loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, version, function)
@@ -139,7 +156,7 @@ class Node:
                 raise HostFault(f"cannot resolve {reference}: no answer within {RESOLVE_LIMIT_S:.0f} s") from None
 
         catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, SystemClock())
-        deployment = Deployment(engine.prepare, catalog)
+        deployment = Deployment(preparation, catalog)
         ledger = Ledger(store.records, noted)
         for kind in MIRRORED:
             mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
@@ -151,14 +168,17 @@ class Node:
         invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
-        domain = Domain.over(catalog, ledger, clock)
+        domain = Domain.over(catalog, ledger, clock, Code(code, S3(clients), links))
+        sweeper = Sweeper(code, domain.usage.uses, lambda: pool.configurations)
         flask = create_app(handlers(domain), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
-        app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
+        admin = Admin(pool, directory, logs, described)
+        app = NodeApp(Invocations(invoker, scope), admin, control, Downloads(links, code))
         pool.open()
         await events.open()
-        return cls(app, invoker, events, pool, deployment, engine, store, lock)
+        await sweeper.open()
+        return cls(app, invoker, events, pool, deployment, sweeper, engine, store, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
@@ -166,6 +186,7 @@ class Node:
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
+        await self._sweeper.close()
         await self._pool.close()
         with contextlib.suppress(HostFault):
             await self._engine.close()

@@ -28,7 +28,8 @@ class Settings:
 
     `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
     promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown;
-    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute).
+    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute); `runtimes`
+    "runtime=image …" for zip functions, over the table in `data`.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +45,7 @@ class Settings:
     idle_s: float = 600.0
     drain_s: float = 20.0
     async_delay_scale: float = 1.0
+    runtimes: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:

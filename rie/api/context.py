@@ -13,12 +13,18 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """`caller` is the access key that signed the request, or "anonymous"."""
+    """`caller` is the access key that signed the request, or "anonymous"; `base_url` how it reached us, for links."""
 
     account: str
     region: str
     request_id: str
     caller: str = ANONYMOUS
+    base_url: str = ""
+
+    @property
+    def caller_arn(self) -> str:
+        """Who the caller is, in error texts."""
+        return f"arn:aws:iam::{self.account}:user/{self.caller}"
 
 
 def signer(authorization: str | None, credential: str | None) -> tuple[str, str] | None:

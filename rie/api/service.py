@@ -41,7 +41,8 @@ def create_app(handlers: Mapping[str, Handler], *, account: str = "123456789012"
     @app.before_request
     def answer() -> Response:
         key, where = signer(request.headers.get("Authorization"), request.args.get("X-Amz-Credential")) or (None, None)
-        context = RequestContext(account, where or region, str(uuid.uuid4()), key or ANONYMOUS)
+        base_url = f"{request.scheme}://{request.host}"
+        context = RequestContext(account, where or region, str(uuid.uuid4()), key or ANONYMOUS, base_url)
         status, headers, body = _answer(handlers, context, request)
         return Response(body, status, headers)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import ItemsView, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from rie.api.errors import render_error
+from rie.api.routes import match
 from rie.errors import ServiceError
 from rie.plane import admin
+from rie.plane.downloads import Downloads
 from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond
 from rie.plane.invocations import Invocations
 
 MAX_BODY = 70_167_211  # AWS limit: a request with a package of 50 MB in base64
 BODY_LIMIT_S = 60.0
-LARGE = ServiceError("RequestEntityTooLargeException", f"Request must be smaller than {MAX_BODY} bytes")
 SLOW = ServiceError("RequestTimeoutException", f"The request was not whole after {BODY_LIMIT_S:.0f} s", status=408)
 # Nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
 BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an Origin header) are refused.")
@@ -23,8 +26,11 @@ BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an 
 class NodeApp:
     """Built once the node is open."""
 
-    def __init__(self, invocations: Invocations, admin_app: AsgiApp, control: AsgiApp) -> None:
+    def __init__(
+        self, invocations: Invocations, admin_app: AsgiApp, control: AsgiApp, downloads: AsgiApp | None = None
+    ) -> None:
         self._invocations = invocations
+        self._downloads = downloads
         self._admin = admin_app
         self._control = control
 
@@ -34,6 +40,8 @@ class NodeApp:
             await respond(send, *_refusal(BROWSER))
         elif Invocations.takes(scope["method"], raw_path):
             await self._invocations(scope, receive, send)
+        elif self._downloads is not None and Downloads.takes(raw_path):
+            await self._downloads(scope, receive, send)
         elif raw_path.startswith(admin.PREFIX):
             await self._admin(scope, receive, send)
         else:
@@ -49,7 +57,7 @@ class NodeApp:
             await respond(send, *_refusal(SLOW))
             return
         if body is None:
-            await respond(send, *_refusal(LARGE))
+            await respond(send, *_refusal(_too_large(scope)))
             return
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -59,6 +67,15 @@ class NodeApp:
             return await receive()
 
         await self._control(scope, replay, send)
+
+
+def _too_large(scope: AsgiScope) -> ServiceError:
+    """The refusal names the operation (lambda.md §1.6), where the path is one's."""
+    text = f"Request must be smaller than {MAX_BODY} bytes"
+    with contextlib.suppress(ServiceError):
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        text += f" for the {match(scope['method'], scope['raw_path'].decode('latin-1'), query).operation} operation"
+    return ServiceError("RequestEntityTooLargeException", text)
 
 
 def _refusal(error: ServiceError) -> tuple[int, ItemsView[str, str], bytes]:
