@@ -261,3 +261,21 @@ def test_used_code_is_what_records_name(world: World) -> None:
     assert world.code.sweep(world.usage.uses(), at_once=True) == 0
     world.call("DELETE", f"{FUNCTIONS}/f")
     assert world.code.sweep(world.usage.uses(), at_once=True) == 4  # two zips, two trees
+
+
+def test_publishing_the_same_code_again_makes_no_version_and_other_code_does(world: World) -> None:
+    active(world)
+    assert update_code(world, ZipFile=encoded(zipped()), Publish=True).json["Version"] == "1"
+    world.settle()
+    assert update_code(world, ZipFile=encoded(zipped()), Publish=True).json["Version"] == "1"
+    world.settle()
+    assert update_code(world, ZipFile=encoded(OTHER), Publish=True).json["Version"] == "2"
+    world.settle()
+    versions = world.call("GET", f"{FUNCTIONS}/f/versions").json["Versions"]
+    assert [(each["Version"], each["CodeSha256"]) for each in versions] == [
+        ("$LATEST", sha256(OTHER)),
+        ("1", sha256(zipped())),
+        ("2", sha256(OTHER)),
+    ]
+    usage = world.call("GET", "/2016-08-19/account-settings").json["AccountUsage"]
+    assert usage["TotalCodeSize"] == 2 * len(OTHER) + len(zipped())
