@@ -21,6 +21,9 @@ from rie.api.permissions import Permissions
 from rie.api.service import create_app
 from rie.aws import Clients
 from rie.clock import SystemClock
+from rie.code.links import Links, key_in
+from rie.code.s3 import S3
+from rie.code.store import CodeStore
 from rie.engine import choose
 from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
@@ -31,8 +34,11 @@ from rie.errors import HostFault, ServiceError, SettingsError
 from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
 from rie.functions.deployment import Deployment
-from rie.functions.domain import Domain, any_role
+from rie.functions.domain import Code, Domain, any_role
 from rie.functions.ledger import Ledger
+from rie.functions.preparation import Preparation
+from rie.functions.runtimes import read_table
+from rie.functions.sweeper import Sweeper
 from rie.iam.caller import Identity
 from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
 from rie.iam.sessions import Credentials, Sessions, master_key
@@ -52,6 +58,7 @@ from rie.model.record import Kind, Place, place_of
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import IDENTITY, NodeApp
+from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
 from rie.plane.http import AsgiApp
 from rie.plane.invocations import Invocations
@@ -114,6 +121,7 @@ class Node:
     _sources: EventSources
     _pool: Pool
     _deployment: Deployment
+    _sweeper: Sweeper
     _engine: Engine
     _store: SqlStore
     _roles: RoleCredentials | None
@@ -138,11 +146,16 @@ class Node:
         directory = Directory(mirror=mirror)
         sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
         roles = await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ)
+        code = await asyncio.to_thread(CodeStore, settings.data / "code")
+        links = Links(key_in(settings.data / "links.key"), SystemClock())
+        runtimes = read_table(settings.data, settings.runtimes)
+        preparation = Preparation(engine.resolve, engine.prepare, runtimes, code)
         pool = Pool(
             engine,
             _pool_settings(settings),
             lambda environment: _sink(logs, environment),
             no_credentials if roles is None else _credentials_of(roles, settings),
+            preparation.mounts,
         )
 
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
@@ -164,7 +177,7 @@ class Node:
                 raise HostFault(f"cannot resolve {reference}: no answer within {RESOLVE_LIMIT_S:.0f} s") from None
 
         catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, SystemClock())
-        deployment = Deployment(engine.prepare, catalog)
+        deployment = Deployment(preparation, catalog)
         ledger = Ledger(store.records, noted)
         for kind in MIRRORED:
             mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
@@ -178,8 +191,14 @@ class Node:
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
         domain = Domain.over(
-            catalog, ledger, clock, Inspection(clients), roles.check if roles is not None else any_role
+            catalog,
+            ledger,
+            clock,
+            code=Code(code, S3(clients), links),
+            inspect=Inspection(clients),
+            check_role=roles.check if roles is not None else any_role,
         )
+        sweeper = Sweeper(code, domain.usage.uses, lambda: pool.configurations)
         flask = create_app(
             handlers(domain),
             identify=lambda request: cast(Identity, request.environ["asgi.scope"][IDENTITY]),
@@ -188,12 +207,13 @@ class Node:
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
         admin = Admin(pool, directory, logs, described)
-        app = NodeApp(gate, Invocations(invoker, gate), admin, Sts(gate, sessions), control)
+        app = NodeApp(gate, Invocations(invoker, gate), admin, Sts(gate, sessions), control, Downloads(links, code))
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
-        return cls(app, invoker, events, sources, pool, deployment, engine, store, roles, lock)
+        await sweeper.open()
+        return cls(app, invoker, events, sources, pool, deployment, sweeper, engine, store, roles, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
@@ -202,6 +222,7 @@ class Node:
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
+        await self._sweeper.close()
         await self._pool.close()
         if self._roles is not None:
             await self._roles.close()

@@ -31,7 +31,8 @@ class Settings:
 
     `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
     promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown;
-    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute).
+    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute); `runtimes`
+    "runtime=image …" for zip functions, over the table in `data`.
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -57,6 +58,7 @@ class Settings:
     role_credentials: str = "auto"
     function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
+    runtimes: str = ""
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):

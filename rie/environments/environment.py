@@ -18,7 +18,8 @@ from bootstrap.commands import ReportEnd
 from bootstrap.events import Invocation as Called
 from bootstrap.faults import error_body
 from bootstrap.output import billed_ms, end_lines, timestamp
-from rie.engine.base import Engine, Sandbox, SandboxSpec
+from rie.engine.base import Engine, Mount, Sandbox, SandboxSpec
+from rie.environments.command import command_of
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
 from rie.environments.variables import variables_for
@@ -89,13 +90,15 @@ class Environment:
     def __repr__(self) -> str:
         return f"<Environment {self.environment_id[:8]} {self.function.key.name} {self.state.value}>"
 
-    async def start(self, engine: Engine, sink: LogSink, on_exit: Callable[[], None]) -> None:
+    async def start(
+        self, engine: Engine, sink: LogSink, on_exit: Callable[[], None], mounts: tuple[Mount, ...] = ()
+    ) -> None:
         """Make the sandbox and wait for the end of its init phase, however it ended. Raises HostFault, ImageFault.
 
         A failed init is not an error here: the first invocation repeats it and tells its caller (spec §3.6).
         """
         self._sink = sink
-        self._sandbox = await self._start_sandbox(engine)
+        self._sandbox = await self._start_sandbox(engine, mounts)
         asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
@@ -112,8 +115,8 @@ class Environment:
         await self._sandbox.limit_cpu()
         self.state = move(self.state, State.BUSY)
 
-    async def _start_sandbox(self, engine: Engine) -> Sandbox:
-        spec = self._spec()
+    async def _start_sandbox(self, engine: Engine, mounts: tuple[Mount, ...]) -> Sandbox:
+        spec = self._spec(mounts)
         try:
             return await engine.start(spec)
         except ImageNotFound as error:
@@ -239,17 +242,14 @@ class Environment:
             asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
         return bool(data)
 
-    def _spec(self) -> SandboxSpec:
+    def _spec(self, mounts: tuple[Mount, ...]) -> SandboxSpec:
         configuration = self.configuration
         image, overrides = configuration.image, configuration.image_config
-        entry_point = image.entrypoint if overrides.entry_point is None else overrides.entry_point
-        if entry_point[:1] == (wire.ENTRYPOINT,):
-            entry_point = entry_point[1:]  # the image brings a bootstrap of its own; the engine puts ours there
-        command = image.command if overrides.command is None else overrides.command
+        assert image is not None, "what serves has been deployed"
         return SandboxSpec(
             sandbox_id=self.environment_id,
             image=image,
-            argv=(*entry_point, *command),
+            argv=command_of(configuration, image),
             working_directory=overrides.working_directory or image.working_directory or "/var/task",
             environment={
                 **self.defaults,
@@ -259,6 +259,7 @@ class Environment:
             memory_mb=configuration.memory_mb,
             ephemeral_storage_mb=configuration.ephemeral_storage_mb,
             cpus=cpus(configuration.memory_mb),
+            mounts=mounts,
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
 
