@@ -26,22 +26,28 @@ from rie.engine.settings import EngineSettings
 from rie.environments.environment import Environment
 from rie.environments.plan import Limits
 from rie.environments.pool import Pool, PoolSettings
+from rie.environments.provisioning import Provisioning
 from rie.errors import HostFault, SettingsError
 from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import Quota
 from rie.functions.deployment import Deployment
 from rie.functions.domain import Domain
 from rie.functions.ledger import Ledger
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
+from rie.invoke.loops import LoopGuard
 from rie.invoke.mirror import Mirror
+from rie.invoke.upkeep import Upkeep
 from rie.logs.files import LogFiles, StreamWriter
 from rie.model.alias import ALIASES
+from rie.model.concurrency import PROVISIONED, RESERVED
 from rie.model.event import EVENT_INVOKE
 from rie.model.function import LATEST, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.mapping import MAPPINGS
-from rie.model.record import Kind, Place, place_of
+from rie.model.record import Kind, Place
+from rie.model.recursion import RECURSION
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import NodeApp
@@ -54,11 +60,8 @@ from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
 
-MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
-    ALIASES,
-    EVENT_INVOKE,
-    MAPPINGS,
-)
+# The kinds of records that invocations need.
+MIRRORED: tuple[Kind[Any], ...] = (ALIASES, RESERVED, PROVISIONED, RECURSION, EVENT_INVOKE, MAPPINGS)
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
@@ -103,6 +106,7 @@ class Node:
     _events: AsyncInvocations
     _sources: EventSources
     _pool: Pool
+    _provisioning: Provisioning
     _deployment: Deployment
     _engine: Engine
     _store: SqlStore
@@ -127,8 +131,11 @@ class Node:
         directory = Directory(mirror=mirror)
         pool = Pool(engine, _pool_settings(settings), lambda environment: _sink(logs, environment))
 
+        provisioning = Provisioning(pool)
+        upkeep = Upkeep(directory, mirror, pool, provisioning)
+
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
-            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, version, function)
+            loop.call_soon_threadsafe(upkeep.function_changed, key, version, function)
             if function is None and version == LATEST:
                 asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
 
@@ -146,17 +153,18 @@ class Node:
         catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, SystemClock())
         deployment = Deployment(engine.prepare, catalog)
         ledger = Ledger(store.records, noted)
-        for kind in MIRRORED:
-            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         for function in await asyncio.to_thread(catalog.all):
             directory.update(function)
+        for kind in MIRRORED:
+            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
         clock = SystemClock()
-        invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
+        invoker = Invoker(directory, pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
-        domain = Domain.over(catalog, ledger, clock, Inspection(clients))
+        quota = Quota(settings.concurrency, settings.unreserved)
+        domain = Domain.over(catalog, ledger, clock, Inspection(clients), quota, provisioning.allocation)
         flask = create_app(handlers(domain), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
@@ -165,7 +173,7 @@ class Node:
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
-        return cls(app, invoker, events, sources, pool, deployment, engine, store, lock)
+        return cls(app, invoker, events, sources, pool, provisioning, deployment, engine, store, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
@@ -174,6 +182,7 @@ class Node:
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
+        await self._provisioning.close()
         await self._pool.close()
         with contextlib.suppress(HostFault):
             await self._engine.close()
@@ -188,23 +197,6 @@ def _pool_settings(settings: Settings) -> PoolSettings:
 def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
     group = environment.configuration.logging.group or f"/aws/lambda/{environment.function.key.name}"
     return logs.open(group, environment.log_stream)
-
-
-def _apply(
-    directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, version: str, function: Function | None
-) -> None:
-    """Make a change known to invocations: environments of what no longer serves go."""
-    if function is not None:
-        directory.update(function)
-        pool.retire(key, version, keep=function.serving.configuration_id if function.serving is not None else None)
-        return
-    directory.forget(key, version)
-    if version == LATEST:
-        mirror.forget(key)
-        pool.retire(key)
-    else:
-        mirror.clear(place_of(key, version))
-        pool.retire(key, version)
 
 
 def _lock(data: Path) -> int:

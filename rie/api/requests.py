@@ -6,17 +6,14 @@ from rie.api.parse import Params
 from rie.functions import rules
 from rie.functions.changes import Changes
 from rie.functions.package import ZIP, Package
-from rie.model.function import ImageConfig, Logging, Vpc
+from rie.model.function import ImageConfig, Logging, ManagedInstances, Vpc
 
 # Each promises what nothing here keeps. An empty value asks for nothing, and is how clients take things away.
 _UNAVAILABLE = (
     "AcceleratorConfig",
-    "CapacityProviderConfig",
     "DurableConfig",
     "FileSystemConfigs",
-    "PublishTo",
     "RuntimeConfig",
-    "TenancyConfig",
 )
 
 
@@ -60,6 +57,26 @@ def changes(params: Params) -> Changes:
         dead_letter_arn=params.get("DeadLetterConfig", {}).get("TargetArn"),
         kms_key_arn=params.get("KMSKeyArn"),
         tracing_mode=params.get("TracingConfig", {}).get("Mode"),
+        managed=_managed(params["CapacityProviderConfig"]) if "CapacityProviderConfig" in params else None,
+    )
+
+
+def is_published(params: Params) -> bool:
+    """Whether a version is asked for, by one member or the other."""
+    return bool(params.get("Publish", False)) or is_latest_published(params)
+
+
+def is_latest_published(params: Params) -> bool:
+    """Whether that version becomes $LATEST.PUBLISHED."""
+    return params.get("PublishTo") == "LATEST_PUBLISHED"
+
+
+def _managed(given: Params) -> ManagedInstances:
+    config = given["LambdaManagedInstancesCapacityProviderConfig"]
+    return ManagedInstances(
+        capacity_provider_arn=config["CapacityProviderArn"],
+        max_concurrency=config.get("PerExecutionEnvironmentMaxConcurrency"),
+        memory_gib_per_vcpu=config.get("ExecutionEnvironmentMemoryGiBPerVCpu"),
     )
 
 

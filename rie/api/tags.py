@@ -7,16 +7,17 @@ from rie.api.parse import Params
 from rie.api.views import View
 from rie.arn import parse_function_reference
 from rie.errors import ServiceError
+from rie.functions.capacity import provider_place
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.model.function import FunctionKey
 from rie.model.mapping import Mapping
+from rie.model.record import Place
 from rie.model.scope import Scope
 
 _RESOURCE_TYPE = 5  # arn:aws:lambda:<region>:<account>:<type>:…
 _OTHERS = {
     "event-source-mapping": "Event source mapping not found: {}",
-    "capacity-provider": "Capacity provider not found: {}",
     "network-connector": "Network connector not found: {}",
     "code-signing-config": "The Lambda code signing configuration {} can not be found.",
 }
@@ -27,6 +28,9 @@ def list_tags(domain: Domain, context: RequestContext, params: Params) -> View:
     uuid = _mapping(params["Resource"])
     if uuid is not None:
         return {"Tags": dict(_found(domain, context, uuid, params["Resource"]).tags)}
+    provider = _capacity_provider(context, params["Resource"])
+    if provider is not None:
+        return {"Tags": dict(domain.capacity.get(provider).tags)}
     return {"Tags": dict(domain.catalog.get(_function(context, params["Resource"])).tags)}
 
 
@@ -36,6 +40,10 @@ def tag_resource(domain: Domain, context: RequestContext, params: Params) -> Vie
     if uuid is not None:
         _found(domain, context, uuid, params["Resource"])
         domain.mappings.tag(Scope(context.account, context.region), uuid, params["Tags"])
+        return {}
+    provider = _capacity_provider(context, params["Resource"])
+    if provider is not None:
+        domain.capacity.tag(provider, lambda tags: {**tags, **params["Tags"]})
         return {}
     domain.catalog.tag(_function(context, params["Resource"]), params["Tags"])
     return {}
@@ -47,6 +55,11 @@ def untag_resource(domain: Domain, context: RequestContext, params: Params) -> V
     if uuid is not None:
         _found(domain, context, uuid, params["Resource"])
         domain.mappings.untag(Scope(context.account, context.region), uuid, set(params["TagKeys"]))
+        return {}
+    provider = _capacity_provider(context, params["Resource"])
+    if provider is not None:
+        gone = params["TagKeys"]
+        domain.capacity.tag(provider, lambda tags: {name: tags[name] for name in tags if name not in gone})
         return {}
     domain.catalog.untag(_function(context, params["Resource"]), params["TagKeys"])
     return {}
@@ -63,6 +76,11 @@ def _found(domain: Domain, context: RequestContext, uuid: str, arn: str) -> Mapp
         return domain.mappings.get(Scope(context.account, context.region), uuid)
     except ServiceError:
         raise ServiceError("ResourceNotFoundException", _OTHERS["event-source-mapping"].format(arn)) from None
+
+
+def _capacity_provider(context: RequestContext, arn: str) -> Place | None:
+    is_one = arn.split(":")[_RESOURCE_TYPE] == "capacity-provider"
+    return provider_place(context, arn) if is_one else None
 
 
 def _function(context: RequestContext, arn: str) -> FunctionKey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rie.arn import function_arn
-from rie.model.function import Configuration, Function, ImageConfig, Logging, Vpc
+from rie.model.function import Configuration, Function, ImageConfig, Logging, ManagedInstances, Vpc
 
 View = dict[str, Any]
 """Members of a shape; those that are None are not sent."""
@@ -39,6 +39,8 @@ def listed_view(function: Function, qualifier: str | None = None) -> View:
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
         "DeadLetterConfig": {"TargetArn": dead_letter} if dead_letter else None,
         "KMSKeyArn": function.kms_key_arn,
+        "TenancyConfig": {"TenantIsolationMode": function.tenancy_mode} if function.tenancy_mode else None,
+        "CapacityProviderConfig": None if function.managed is None else _managed_view(function.managed),
         **_environment_view(function.configuration),
     }
 
@@ -59,7 +61,7 @@ def _environment_view(configuration: Configuration) -> View:
     return {
         "Role": configuration.role,
         "CodeSize": 0,
-        "CodeSha256": configuration.image.digest.removeprefix("sha256:"),
+        "CodeSha256": configuration.code_sha256,
         "Timeout": configuration.timeout_s,
         "MemorySize": configuration.memory_mb,
         "Architectures": [configuration.architecture],
@@ -77,6 +79,16 @@ def _logging_view(logging: Logging) -> View:
         "LogGroup": logging.group,
         "ApplicationLogLevel": logging.application_level,
         "SystemLogLevel": logging.system_level,
+    }
+
+
+def _managed_view(managed: ManagedInstances) -> View:
+    return {
+        "LambdaManagedInstancesCapacityProviderConfig": {
+            "CapacityProviderArn": managed.capacity_provider_arn,
+            "PerExecutionEnvironmentMaxConcurrency": managed.max_concurrency,
+            "ExecutionEnvironmentMemoryGiBPerVCpu": managed.memory_gib_per_vcpu,
+        }
     }
 
 

@@ -33,7 +33,8 @@ def serve(
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 
     Every setting can be a variable too: RIE_HOST, RIE_PORT, RIE_ENGINE, RIE_DATA, RIE_DATABASE, RIE_REGION,
-    RIE_ACCOUNT, RIE_IDLE_S, RIE_CONCURRENCY, RIE_MEMORY_MB, RIE_DRAIN_S, RIE_ASYNC_DELAY_SCALE.
+    RIE_ACCOUNT, RIE_IDLE_S, RIE_CONCURRENCY, RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S,
+    RIE_ASYNC_DELAY_SCALE.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from rie.functions import rules
-from rie.model.function import Configuration, Function, FunctionKey, ImageConfig, Logging, Vpc
+from rie.functions.faults import refused
+from rie.model.function import Configuration, Function, FunctionKey, ImageConfig, Logging, ManagedInstances, Vpc
 from rie.model.image import Image
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Changes:
     dead_letter_arn: str | None = None
     kms_key_arn: str | None = None
     tracing_mode: str | None = None
+    managed: ManagedInstances | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class NewFunction:
     architecture: str = "x86_64"
     tags: Mapping[str, str] = field(default_factory=dict)
     is_published: bool = False
+    is_latest_published: bool = False  # that version becomes $LATEST.PUBLISHED
+    tenancy_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class NewCode:
     revision_id: str | None = None
     is_dry_run: bool = False
     is_published: bool = False
+    is_latest_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +106,16 @@ def created(new: NewFunction, image: Image, stamp: Stamp) -> Function:
         tags=new.tags,
         state_reason=CREATING,
         state_reason_code="Creating",
+        tenancy_mode=new.tenancy_mode,
+        managed=new.changes.managed,
     )
     return _described(bare, new.changes)
 
 
 def reconfigured(function: Function, changes: Changes, stamp: Stamp) -> Function:
     """The record of a function whose update has begun (lambda.md §1.4)."""
+    if changes.managed is not None and function.managed is None:
+        raise refused("CapacityProviderConfig isn't supported for Lambda Default functions.")
     wanted = _configured(function.configuration, changes)
     return _described(_updating(function, wanted, stamp), changes)
 
@@ -175,6 +184,7 @@ def _described(function: Function, changes: Changes) -> Function:
         function,
         description=_either(changes.description, function.description),
         tracing_mode=_either(changes.tracing_mode, function.tracing_mode),
+        managed=_either(changes.managed, function.managed),
     )
     if changes.dead_letter_arn is not None:
         after = replace(after, dead_letter_arn=changes.dead_letter_arn or None)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from rie.clock import Clock
 from rie.functions.aliases import Aliases
+from rie.functions.capacity import Capacity
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import FindAllocation, Quota, Reservations, no_allocation
 from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
 from rie.functions.mappings import EventSourceMappings, Inspect
@@ -21,17 +23,33 @@ class Domain:
     ledger: Ledger
     versions: Versions
     aliases: Aliases
+    reservations: Reservations
+    capacity: Capacity
     event_invoke: EventInvokeConfigs
     mappings: EventSourceMappings
 
     @classmethod
-    def over(cls, catalog: Catalog, ledger: Ledger, clock: Clock, inspect: Inspect) -> Domain:
-        """All parts, built; `inspect` looks at event sources before a mapping of them is taken on."""
+    def over(
+        cls,
+        catalog: Catalog,
+        ledger: Ledger,
+        clock: Clock,
+        inspect: Inspect,
+        quota: Quota = Quota(),  # noqa: B008 (it is frozen)
+        find_allocation: FindAllocation = no_allocation,
+    ) -> Domain:
+        """All parts, built.
+
+        `inspect` looks at event sources before a mapping of them is taken on; `find_allocation` tells how far
+        provisioned concurrency is.
+        """
         return cls(
             catalog=catalog,
             ledger=ledger,
             versions=Versions(catalog, ledger),
             aliases=Aliases(catalog, ledger),
+            reservations=Reservations(catalog, ledger, clock, quota, find_allocation),
+            capacity=Capacity(catalog, ledger, clock),
             event_invoke=EventInvokeConfigs(catalog, ledger, clock),
             mappings=EventSourceMappings(catalog, ledger, clock, inspect),
         )

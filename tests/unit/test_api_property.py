@@ -35,6 +35,9 @@ SANE = {
     "Resource": ARN,
     "Code": {"ImageUri": "reg/app:1"},
     "Tags": {"team": "rie"},
+    "CapacityProviderName": "p",
+    "PermissionsConfig": {"CapacityProviderOperatorRoleArn": ROLE},
+    "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": []},
 }
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))

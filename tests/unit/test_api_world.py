@@ -16,6 +16,7 @@ from rie.api.service import create_app
 from rie.clock import ManualClock
 from rie.errors import ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import Allocation
 from rie.functions.domain import Domain
 from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
@@ -59,8 +60,15 @@ class World:
             lambda key, version, function: self.notices.append((key, version, function)),
             self.clock,
         )
+        self.allocations: dict[str, Allocation] = {}
         self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
-        self.domain = Domain.over(self.catalog, self.ledger, self.clock, lambda mapping, function: None)
+        self.domain = Domain.over(
+            self.catalog,
+            self.ledger,
+            self.clock,
+            lambda mapping, function: None,
+            find_allocation=self.allocations.get,
+        )
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 
