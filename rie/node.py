@@ -30,9 +30,11 @@ from rie.engine.settings import EngineSettings
 from rie.environments.environment import Environment, credentials_needed_s
 from rie.environments.plan import Limits
 from rie.environments.pool import CredentialsOf, Pool, PoolSettings, no_credentials
+from rie.environments.provisioning import Provisioning
 from rie.errors import HostFault, ServiceError, SettingsError
 from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import Quota
 from rie.functions.deployment import Deployment
 from rie.functions.domain import Code, Domain, any_role
 from rie.functions.ledger import Ledger
@@ -46,15 +48,19 @@ from rie.iam.setup import authentication_for, role_credentials_for
 from rie.invoke.access import Access
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
+from rie.invoke.loops import LoopGuard
 from rie.invoke.mirror import Mirror
+from rie.invoke.upkeep import Upkeep
 from rie.logs.files import LogFiles, StreamWriter
 from rie.model.alias import ALIASES
+from rie.model.concurrency import PROVISIONED, RESERVED
 from rie.model.event import EVENT_INVOKE
 from rie.model.function import LATEST, Configuration, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.mapping import MAPPINGS
 from rie.model.policy import POLICIES
 from rie.model.record import Kind, Place, place_of
+from rie.model.recursion import RECURSION
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import IDENTITY, NodeApp
@@ -72,6 +78,9 @@ log = logging.getLogger(__name__)
 
 MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
     ALIASES,
+    RESERVED,
+    PROVISIONED,
+    RECURSION,
     EVENT_INVOKE,
     MAPPINGS,
     POLICIES,
@@ -120,6 +129,7 @@ class Node:
     _events: AsyncInvocations
     _sources: EventSources
     _pool: Pool
+    _provisioning: Provisioning
     _deployment: Deployment
     _sweeper: Sweeper
     _engine: Engine
@@ -158,8 +168,11 @@ class Node:
             preparation.mounts,
         )
 
+        provisioning = Provisioning(pool)
+        upkeep = Upkeep(directory, mirror, pool, provisioning)
+
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
-            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, version, function)
+            loop.call_soon_threadsafe(upkeep.function_changed, key, version, function)
             if function is None and version == LATEST:
                 asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
             if roles is not None:
@@ -179,15 +192,15 @@ class Node:
         catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, SystemClock())
         deployment = Deployment(preparation, catalog)
         ledger = Ledger(store.records, noted)
-        for kind in MIRRORED:
-            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         for function in await asyncio.to_thread(catalog.all):
             directory.update(function)
+        for kind in MIRRORED:
+            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
         clock = SystemClock()
         gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
-        invoker = Invoker(directory, Access(mirror), pool, lambda event: events.queue.accept(event))
+        invoker = Invoker(directory, Access(mirror), pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
         domain = Domain.over(
@@ -197,6 +210,8 @@ class Node:
             code=Code(code, S3(clients), links),
             inspect=Inspection(clients),
             check_role=roles.check if roles is not None else any_role,
+            quota=Quota(settings.concurrency, settings.unreserved),
+            find_allocation=provisioning.allocation,
         )
         sweeper = Sweeper(code, domain.usage.uses, lambda: pool.configurations)
         flask = create_app(
@@ -213,7 +228,7 @@ class Node:
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
         await sweeper.open()
-        return cls(app, invoker, events, sources, pool, deployment, sweeper, engine, store, roles, lock)
+        return cls(app, invoker, events, sources, pool, provisioning, deployment, sweeper, engine, store, roles, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
@@ -223,6 +238,7 @@ class Node:
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
         await self._sweeper.close()
+        await self._provisioning.close()
         await self._pool.close()
         if self._roles is not None:
             await self._roles.close()
@@ -268,23 +284,6 @@ def _statements(ledger: Ledger, key: FunctionKey, qualifier: str | None) -> tupl
 def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
     group = environment.configuration.logging.group or f"/aws/lambda/{environment.function.key.name}"
     return logs.open(group, environment.log_stream)
-
-
-def _apply(
-    directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, version: str, function: Function | None
-) -> None:
-    """Make a change known to invocations: environments of what no longer serves go."""
-    if function is not None:
-        directory.update(function)
-        pool.retire(key, version, keep=function.serving.configuration_id if function.serving is not None else None)
-        return
-    directory.forget(key, version)
-    if version == LATEST:
-        mirror.forget(key)
-        pool.retire(key)
-    else:
-        mirror.clear(place_of(key, version))
-        pool.retire(key, version)
 
 
 def _lock(data: Path) -> int:

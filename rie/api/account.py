@@ -12,8 +12,6 @@ _LIMITS = {
     "TotalCodeSize": 80_530_636_800,
     "CodeSizeUnzipped": 262_144_000,
     "CodeSizeZipped": 52_428_800,
-    "ConcurrentExecutions": 1_000,
-    "UnreservedConcurrentExecutions": 1_000,
 }
 
 
@@ -21,4 +19,9 @@ def get_account_settings(domain: Domain, context: RequestContext, params: Params
     """GetAccountSettings."""
     count = domain.catalog.count(context.account, context.region)
     stored = domain.usage.stored_bytes(context.account, context.region)
-    return {"AccountLimit": _LIMITS, "AccountUsage": {"TotalCodeSize": stored, "FunctionCount": count}}
+    limits = {
+        **_LIMITS,
+        "ConcurrentExecutions": domain.reservations.quota.concurrency,
+        "UnreservedConcurrentExecutions": domain.reservations.unreserved(context.account, context.region),
+    }
+    return {"AccountLimit": limits, "AccountUsage": {"TotalCodeSize": stored, "FunctionCount": count}}

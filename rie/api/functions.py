@@ -12,7 +12,8 @@ from rie.api.paging import marker, page_size, read_marker
 from rie.api.parse import Params
 from rie.api.views import View, code_view, configuration_view, listed_view
 from rie.arn import parse_function_reference
-from rie.functions.changes import NewCode, NewFunction
+from rie.functions.capacity import provider_place
+from rie.functions.changes import Changes, NewCode, NewFunction
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.functions.package import check_members, check_new, check_update
@@ -39,11 +40,14 @@ def create_function(domain: Domain, context: RequestContext, params: Params) -> 
         changes=requests.changes(params, domain.layers.resolve(package.layers, context, context.caller.arn)),
         architecture=requests.architecture(params) or "x86_64",
         tags=params.get("Tags", {}),
-        is_published=params.get("Publish", False),
+        is_published=requests.is_published(params),
+        is_latest_published=requests.is_latest_published(params),
+        tenancy_mode=params.get("TenancyConfig", {}).get("TenantIsolationMode"),
         package_type=package.package_type,
         source_kms_key_arn=params["Code"].get("SourceKMSKeyArn"),
     )
     domain.catalog.check_new(new)
+    _check_capacity_provider(domain, context, new.changes)
     with _kept(domain, key, source, signing_arn) as archive:
         function = domain.catalog.create(replace(new, archive=archive))
     if signing_arn:
@@ -62,14 +66,21 @@ def _kept(domain: Domain, key: FunctionKey, source: Source | None, signing_arn: 
         yield archive
 
 
+def _check_capacity_provider(domain: Domain, context: RequestContext, changes: Changes) -> None:
+    if changes.managed is not None:
+        domain.capacity.get(provider_place(context, changes.managed.capacity_provider_arn))
+
+
 def get_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunction: the configuration, where the code is, and the tags if there are any."""
     key, qualifier = addressed(context, params)
     function = domain.catalog.get(key, qualifier)
+    reserved = domain.reservations.reserved(key)
     return {
         "Configuration": configuration_view(function, qualifier),
         "Code": code_view(function, archive_url(domain, context, function.configuration.archive)),
         "Tags": dict(domain.catalog.get(key).tags) or None,
+        "Concurrency": None if reserved is None else {"ReservedConcurrentExecutions": reserved},
     }
 
 
@@ -113,7 +124,8 @@ def update_function_code(domain: Domain, context: RequestContext, params: Params
             architecture=requests.architecture(params),
             revision_id=params.get("RevisionId"),
             is_dry_run=params.get("DryRun", False),
-            is_published=params.get("Publish", False),
+            is_published=requests.is_published(params),
+            is_latest_published=requests.is_latest_published(params),
             archive=archive,
             source_kms_key_arn=params.get("SourceKMSKeyArn"),
         )

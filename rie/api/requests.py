@@ -7,16 +7,13 @@ from rie.functions import rules
 from rie.functions.changes import Changes
 from rie.functions.package import Package
 from rie.model.code import FileSystem, UsedLayer
-from rie.model.function import ZIP, ImageConfig, Logging, Vpc
+from rie.model.function import ZIP, ImageConfig, Logging, ManagedInstances, Vpc
 
 # Each promises what nothing here keeps. An empty value asks for nothing, and is how clients take things away.
 _UNAVAILABLE = (
     "AcceleratorConfig",
-    "CapacityProviderConfig",
     "DurableConfig",
-    "PublishTo",
     "RuntimeConfig",
-    "TenancyConfig",
 )
 
 
@@ -67,6 +64,26 @@ def changes(params: Params, layers: tuple[UsedLayer, ...] | None = None) -> Chan
         layers=layers,
         file_systems=_file_systems(params["FileSystemConfigs"]) if "FileSystemConfigs" in params else None,
         snap_start=params.get("SnapStart", {}).get("ApplyOn"),
+        managed=_managed(params["CapacityProviderConfig"]) if "CapacityProviderConfig" in params else None,
+    )
+
+
+def is_published(params: Params) -> bool:
+    """Whether a version is asked for, by one member or the other."""
+    return bool(params.get("Publish", False)) or is_latest_published(params)
+
+
+def is_latest_published(params: Params) -> bool:
+    """Whether that version becomes $LATEST.PUBLISHED."""
+    return params.get("PublishTo") == "LATEST_PUBLISHED"
+
+
+def _managed(given: Params) -> ManagedInstances:
+    config = given["LambdaManagedInstancesCapacityProviderConfig"]
+    return ManagedInstances(
+        capacity_provider_arn=config["CapacityProviderArn"],
+        max_concurrency=config.get("PerExecutionEnvironmentMaxConcurrency"),
+        memory_gib_per_vcpu=config.get("ExecutionEnvironmentMemoryGiBPerVCpu"),
     )
 
 

@@ -7,6 +7,7 @@ from rie.api.parse import Params
 from rie.api.views import View
 from rie.arn import parse_function_reference
 from rie.errors import ServiceError
+from rie.functions.capacity import provider_place
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.model.function import FunctionKey
@@ -16,9 +17,9 @@ from rie.model.scope import Scope
 _RESOURCE_TYPE = 5  # arn:aws:lambda:<region>:<account>:<type>:…
 _SIGNING = "code-signing-config"
 _MAPPING = "event-source-mapping"
+_PROVIDER = "capacity-provider"
 _OTHERS = {
     "event-source-mapping": "Event source mapping not found: {}",
-    "capacity-provider": "Capacity provider not found: {}",
     "network-connector": "Network connector not found: {}",
 }
 
@@ -31,6 +32,8 @@ def list_tags(domain: Domain, context: RequestContext, params: Params) -> View:
         return {"Tags": dict(domain.signing.get(arn)[1].tags)}
     if kind == _MAPPING:
         return {"Tags": dict(_mapping(domain, context, arn).tags)}
+    if kind == _PROVIDER:
+        return {"Tags": dict(domain.capacity.get(provider_place(context, arn)).tags)}
     return {"Tags": dict(domain.catalog.get(_function(context, arn)).tags)}
 
 
@@ -38,12 +41,14 @@ def tag_resource(domain: Domain, context: RequestContext, params: Params) -> Vie
     """TagResource: 204."""
     arn, tags = params["Resource"], params["Tags"]
     kind = _kind(arn)
-    if kind in (_SIGNING, _MAPPING) and not tags:
+    if kind in (_SIGNING, _MAPPING, _PROVIDER) and not tags:
         raise refused("An error occurred and the request cannot be processed.")
     if kind == _SIGNING:
         domain.signing.tag(arn, tags)
     elif kind == _MAPPING:
         domain.mappings.tag(_scope(context), _mapping(domain, context, arn).uuid, tags)
+    elif kind == _PROVIDER:
+        domain.capacity.tag(provider_place(context, arn), lambda before: {**before, **tags})
     else:
         domain.catalog.tag(_function(context, arn), tags)
     return {}
@@ -57,6 +62,10 @@ def untag_resource(domain: Domain, context: RequestContext, params: Params) -> V
         domain.signing.untag(arn, names)
     elif kind == _MAPPING:
         domain.mappings.untag(_scope(context), _mapping(domain, context, arn).uuid, set(names))
+    elif kind == _PROVIDER:
+        domain.capacity.tag(
+            provider_place(context, arn), lambda before: {name: before[name] for name in before if name not in names}
+        )
     else:
         domain.catalog.untag(_function(context, arn), names)
     return {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rie.arn import function_arn
 from rie.model.code import FileSystem, UsedLayer
-from rie.model.function import LATEST, Configuration, Function, ImageConfig, Logging, Vpc
+from rie.model.function import LATEST, Configuration, Function, ImageConfig, Logging, ManagedInstances, Vpc
 
 View = dict[str, Any]
 """Members of a shape; those that are None are not sent."""
@@ -42,6 +42,8 @@ def listed_view(function: Function, qualifier: str | None = None) -> View:
         "DeadLetterConfig": {"TargetArn": dead_letter} if dead_letter else None,
         "KMSKeyArn": function.kms_key_arn,
         "SnapStart": _snap_start_view(function),
+        "TenancyConfig": {"TenantIsolationMode": function.tenancy_mode} if function.tenancy_mode else None,
+        "CapacityProviderConfig": None if function.managed is None else _managed_view(function.managed),
         **_environment_view(function.configuration),
     }
 
@@ -114,6 +116,16 @@ def _logging_view(logging: Logging) -> View:
         "LogGroup": logging.group,
         "ApplicationLogLevel": logging.application_level,
         "SystemLogLevel": logging.system_level,
+    }
+
+
+def _managed_view(managed: ManagedInstances) -> View:
+    return {
+        "LambdaManagedInstancesCapacityProviderConfig": {
+            "CapacityProviderArn": managed.capacity_provider_arn,
+            "PerExecutionEnvironmentMaxConcurrency": managed.max_concurrency,
+            "ExecutionEnvironmentMemoryGiBPerVCpu": managed.memory_gib_per_vcpu,
+        }
     }
 
 

@@ -10,8 +10,9 @@ import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import orjson
 
 from bootstrap import wire
 from bootstrap.commands import ReportEnd
@@ -29,9 +30,14 @@ from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Outcome
 
+if TYPE_CHECKING:
+    from rie.environments.group import Group
+
 log = logging.getLogger(__name__)
 
-INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
+# AWS limits; the bootstrap enforces them. The second one is at least the function's own timeout.
+INIT_LIMIT_S = 10.0
+PROVISIONED_INIT_LIMIT_S = 130.0
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
 MARGIN_S = 3.0
 CREDENTIALS_MARGIN_S = 60.0
@@ -56,27 +62,35 @@ class LogSink(Protocol):
         """No more will come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Which environments can stand in for each other: same function, version and configuration."""
+class Address(NamedTuple):
+    """Which environments can stand in for each other: same configuration (of one function), version and tenant."""
 
-    arn: str
-    version: str
     configuration_id: str
+    version: str
+    tenant_id: str = ""
 
 
 class Environment:
-    """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds."""
+    """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds.
 
-    def __init__(self, function: Function, configuration: Configuration) -> None:
+    `is_provisioned`: started ahead of any invocation, for provisioned concurrency.
+    """
+
+    def __init__(
+        self, function: Function, configuration: Configuration, tenant_id: str = "", *, is_provisioned: bool = False
+    ) -> None:
         self.environment_id = uuid.uuid4().hex
         self.function = function
         self.configuration = configuration
-        self.address = Address(function.key.arn, function.version, configuration.configuration_id)
+        self.address = Address(configuration.configuration_id, function.version, tenant_id)
+        self.is_provisioned = is_provisioned
+        self.has_initialised = False  # and well; if not, its first invocation begins with another init
         self.log_stream = _log_stream(function, configuration, self.environment_id)
         self.state = State.STARTING
         self.started_at = time.monotonic()
         self.last_used_at = self.started_at
+        self.taken_at: float | None = None  # since when it takes a slot
+        self.group: Group  # the pool's
         self.invocations = 0
         self.max_memory_mb = 0
         self.is_retired = False  # it must not serve again
@@ -106,14 +120,22 @@ class Environment:
         assert isinstance(door, Door)
         self._door = door
         door.on_lost(on_exit)
+        within_s = self._init_limit_s + MARGIN_S
         try:
-            answer = await door.request("GET", wire.INIT_PATH, [], b"", INIT_LIMIT_S + MARGIN_S)
+            answer = await door.request("GET", wire.INIT_PATH, [], b"", within_s)
         except TimeoutError:
-            raise SandboxFailed(f"cannot initialise {self!r}: no word within {INIT_LIMIT_S + MARGIN_S} s") from None
+            raise SandboxFailed(f"cannot initialise {self!r}: no word within {within_s} s") from None
         if answer.status != 200:
             raise SandboxFailed(f"cannot initialise {self!r}: the front door answered {answer.status}")
+        self.has_initialised = _has_initialised(answer)
         await self._sandbox.limit_cpu()
         self.state = move(self.state, State.BUSY)
+
+    @property
+    def _init_limit_s(self) -> float:
+        if not self.is_provisioned:
+            return INIT_LIMIT_S
+        return max(PROVISIONED_INIT_LIMIT_S, float(self.configuration.timeout_s))
 
     async def _start_sandbox(self, engine: Engine, mounts: tuple[Mount, ...]) -> Sandbox:
         spec = self._spec(mounts)
@@ -144,6 +166,8 @@ class Environment:
         ]
         if invocation.client_context:
             headers.append((wire.CLIENT_CONTEXT, invocation.client_context))
+        if invocation.tenant_id:
+            headers.append((wire.TENANT_ID, invocation.tenant_id))
         if invocation.wants_log:
             headers.append((wire.LOG_TYPE, "Tail"))
         path = f"{wire.INVOKE_PREFIX}{self.function.key.name}{wire.INVOKE_SUFFIX}"
@@ -159,7 +183,7 @@ class Environment:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
         try:
-            outcome = _outcome(answer, self.function.version)
+            outcome = _outcome(answer, self.function.version, invocation.trace_id)
         except ValueError:
             raise SandboxFailed(f"cannot invoke {self!r}: its report makes no sense") from None
         self.max_memory_mb = max(self.max_memory_mb, outcome.max_memory_mb)
@@ -184,6 +208,7 @@ class Environment:
             billed_ms=billed_ms(report),
             max_memory_mb=used_mb,
             status="timeout",
+            trace_id=invocation.trace_id,
         )
 
     @property
@@ -253,7 +278,12 @@ class Environment:
             working_directory=overrides.working_directory or image.working_directory or "/var/task",
             environment={
                 **self.defaults,
-                **variables_for(self.function, configuration, self.log_stream),
+                **variables_for(
+                    self.function,
+                    configuration,
+                    self.log_stream,
+                    "provisioned-concurrency" if self.is_provisioned else "on-demand",
+                ),
                 **(self.credentials.variables() if self.credentials is not None else {}),
             },
             memory_mb=configuration.memory_mb,
@@ -276,7 +306,15 @@ def _log_stream(function: Function, configuration: Configuration, environment_id
     return f"{time.strftime('%Y/%m/%d', time.gmtime())}/{name}[{function.version}]{environment_id}"
 
 
-def _outcome(answer: DoorAnswer, version: str) -> Outcome:
+def _has_initialised(answer: DoorAnswer) -> bool:
+    try:
+        report = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(report, dict) and report.get("status") == "success"
+
+
+def _outcome(answer: DoorAnswer, version: str, trace_id: str) -> Outcome:
     headers = answer.headers
     duration, billed, memory, init, status = headers.get(wire.REPORT.lower(), "0;0;0;;success").split(";")
     return Outcome(
@@ -289,4 +327,5 @@ def _outcome(answer: DoorAnswer, version: str) -> Outcome:
         max_memory_mb=int(memory),
         init_ms=float(init) if init else None,
         status=status,
+        trace_id=trace_id,
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from rie.functions import rules
+from rie.functions.faults import refused
 from rie.model.code import Archive, FileSystem, UsedLayer
-from rie.model.function import IMAGE, Configuration, Function, FunctionKey, ImageConfig, Logging, Vpc
+from rie.model.function import IMAGE, Configuration, Function, FunctionKey, ImageConfig, Logging, ManagedInstances, Vpc
 from rie.model.image import Image
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Changes:
     layers: tuple[UsedLayer, ...] | None = None
     file_systems: tuple[FileSystem, ...] | None = None
     snap_start: str | None = None
+    managed: ManagedInstances | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class NewFunction:
     package_type: str = IMAGE
     archive: Archive | None = None
     source_kms_key_arn: str | None = None
+    is_latest_published: bool = False  # that version becomes $LATEST.PUBLISHED
+    tenancy_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class NewCode:
     is_published: bool = False
     archive: Archive | None = None
     source_kms_key_arn: str | None = None
+    is_latest_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +124,16 @@ def created(new: NewFunction, image: Image | None, stamp: Stamp) -> Function:
         tags=new.tags,
         state_reason=CREATING,
         state_reason_code="Creating",
+        tenancy_mode=new.tenancy_mode,
+        managed=new.changes.managed,
     )
     return _described(bare, new.changes)
 
 
 def reconfigured(function: Function, changes: Changes, stamp: Stamp) -> Function:
     """The record of a function whose update has begun (lambda.md §1.4)."""
+    if changes.managed is not None and function.managed is None:
+        raise refused("CapacityProviderConfig isn't supported for Lambda Default functions.")
     wanted = _configured(function.configuration, changes)
     return _described(_updating(function, wanted, stamp), changes)
 
@@ -206,6 +215,7 @@ def _described(function: Function, changes: Changes) -> Function:
         function,
         description=_either(changes.description, function.description),
         tracing_mode=_either(changes.tracing_mode, function.tracing_mode),
+        managed=_either(changes.managed, function.managed),
     )
     if changes.dead_letter_arn is not None:
         after = replace(after, dead_letter_arn=changes.dead_letter_arn or None)

@@ -9,7 +9,9 @@ from rie.clock import Clock
 from rie.code.links import Links
 from rie.code.store import CodeStore
 from rie.functions.aliases import Aliases
+from rie.functions.capacity import Capacity
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import FindAllocation, Quota, Reservations, no_allocation
 from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.layers import Layers
 from rie.functions.ledger import Ledger
@@ -46,6 +48,8 @@ class Domain:
     ledger: Ledger
     versions: Versions
     aliases: Aliases
+    reservations: Reservations
+    capacity: Capacity
     event_invoke: EventInvokeConfigs
     mappings: EventSourceMappings
     policies: Policies
@@ -66,8 +70,14 @@ class Domain:
         code: Code,
         inspect: Inspect,
         check_role: CheckRole = any_role,
+        quota: Quota = Quota(),  # noqa: B008 (it is frozen)
+        find_allocation: FindAllocation = no_allocation,
     ) -> Domain:
-        """All parts, built; `inspect` looks at event sources before a mapping of them is taken on."""
+        """All parts, built.
+
+        `inspect` looks at event sources before a mapping of them is taken on; `find_allocation` tells how far
+        provisioned concurrency is.
+        """
         layers = Layers(ledger, clock)
         usage = Usage(catalog, layers)
         return cls(
@@ -75,6 +85,8 @@ class Domain:
             ledger=ledger,
             versions=Versions(catalog, ledger),
             aliases=Aliases(catalog, ledger),
+            reservations=Reservations(catalog, ledger, clock, quota, find_allocation),
+            capacity=Capacity(catalog, ledger, clock),
             event_invoke=EventInvokeConfigs(catalog, ledger, clock),
             mappings=EventSourceMappings(catalog, ledger, clock, inspect),
             policies=Policies(catalog, ledger),

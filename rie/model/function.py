@@ -11,6 +11,8 @@ from rie.model.image import Image
 LATEST = "$LATEST"
 ZIP = "Zip"
 IMAGE = "Image"
+LATEST_PUBLISHED = "$LATEST.PUBLISHED"
+PER_TENANT = "PER_TENANT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,15 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
+class ManagedInstances:
+    """The capacity provider that a function asked to run on; here it runs where all others do (lambda.md §13.3)."""
+
+    capacity_provider_arn: str
+    max_concurrency: int | None = None  # of one environment
+    memory_gib_per_vcpu: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One version of a function; $LATEST is the one that can be changed.
 
@@ -111,6 +122,8 @@ class Function:
     invocations run (None until the first deployment ended well). `last_modified` is as the API spells it
     ("2025-11-25T02:26:54.123+0000"). Tags are $LATEST's alone. `last_version`, of $LATEST, is the highest number that
     was ever published, 0 for none; `published_description`, of a version, what $LATEST's description was then.
+    `latest_published`, of $LATEST, is the version that was published as $LATEST.PUBLISHED, "" for none.
+    `tenancy_mode` is None or "PER_TENANT".
     """
 
     key: FunctionKey
@@ -132,6 +145,9 @@ class Function:
     kms_key_arn: str | None = None
     last_version: int = 0
     published_description: str = ""
+    latest_published: str = ""
+    tenancy_mode: str | None = None
+    managed: ManagedInstances | None = None
 
     @property
     def is_pending(self) -> bool:

@@ -290,7 +290,6 @@ def test_reserved_variables_are_refused_and_listed(world: World) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}},
         {"DurableConfig": {"RetentionPeriodInDays": 3}},
     ],
 )

@@ -47,6 +47,9 @@ SANE = {
     "Arn": "arn:aws:lambda:us-east-1:123456789012:layer:l:1",
     "VersionNumber": "1",
     "UUID": "0e8a7bb0-51ae-4a40-a9a5-6a2b0b7b4c1d",
+    "CapacityProviderName": "p",
+    "PermissionsConfig": {"CapacityProviderOperatorRoleArn": ROLE},
+    "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": []},
 }
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))

@@ -25,6 +25,7 @@ from rie.code.s3 import S3Object
 from rie.code.store import CodeStore
 from rie.errors import ArchiveInvalid, ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import Allocation
 from rie.functions.domain import Code, Domain
 from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
@@ -102,6 +103,7 @@ class World:
             lambda key, version, function: self.notices.append((key, version, function)),
             self.clock,
         )
+        self.allocations: dict[str, Allocation] = {}
         self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
         # Gone with the world; nothing of it is needed after that.
         self._directory = tempfile.TemporaryDirectory(prefix="rie-world-", ignore_cleanup_errors=True)
@@ -110,7 +112,12 @@ class World:
         self.bucket = Bucket()
         code = Code(self.code, self.bucket, self.links)
         self.domain = Domain.over(
-            self.catalog, self.ledger, self.clock, code=code, inspect=lambda mapping, function: None
+            self.catalog,
+            self.ledger,
+            self.clock,
+            code=code,
+            inspect=lambda mapping, function: None,
+            find_allocation=self.allocations.get,
         )
         self.usage = self.domain.usage
         self.app = create_app(handlers(self.domain))
