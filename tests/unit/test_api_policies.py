@@ -16,6 +16,7 @@ from rie.api.handlers import handlers
 from rie.api.permissions import Permissions
 from rie.api.service import create_app
 from rie.errors import ServiceError
+from rie.functions.domain import Domain
 from rie.iam.caller import Caller, Identity
 from rie.iam.policy import read_policy
 from rie.model.function import FunctionKey
