@@ -10,7 +10,7 @@ from .errors import SettingsError
 from .extensions_api import ExtensionsApi
 from .front_door import FrontDoor
 from .hosts import name_ourselves
-from .lifecycle import INIT_LIMIT_S, LONG_INIT_LIMIT_S, Machine
+from .lifecycle import Machine
 from .log_lines import CompatLines, TextLines
 from .loop import Loop
 from .metadata_api import MetadataApi
@@ -35,7 +35,6 @@ VERSION = "0.1.0"
 # Together well below the 1,024 descriptors that a container may be given.
 RUNTIME_CONNECTIONS = 128
 CALLER_CONNECTIONS = 640
-AHEAD_OF_CALLERS = ("provisioned-concurrency", "snap-start")  # kinds of init that nobody waits for
 
 
 def main() -> None:
@@ -121,9 +120,8 @@ def _open_runtime_api(loop: Loop, sock: "_socket.socket", limit: int) -> None:
 
 def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     if settings.max_concurrency is None:
-        is_ahead = settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] in AHEAD_OF_CALLERS
-        init_limit_s = max(LONG_INIT_LIMIT_S, settings.timeout_s) if is_ahead else INIT_LIMIT_S
-        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, init_limit_s)
+        is_ahead = settings.is_provisioned or settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start"
+        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, is_ahead)
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)

@@ -57,7 +57,7 @@ from .events import (
 )
 from .extensions import Refusal, Roster
 from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
-from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, LONG_INIT_LIMIT_S, MAX_WAITING, MAX_WAITING_BYTES
+from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES, PROVISIONED_INIT_LIMIT_S
 from .quick import deque
 from .wire import MAX_RESPONSE
 
@@ -125,7 +125,7 @@ class ConcurrentMachine:
         self._cause = None
         self._roster.begin(())
         self._out.append(ReportInitStart(self._init_phase))
-        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(LONG_INIT_LIMIT_S, self.timeout_s))]
+        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(PROVISIONED_INIT_LIMIT_S, self.timeout_s))]
 
     @property
     def _init_phase(self) -> str:

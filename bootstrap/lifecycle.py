@@ -112,7 +112,7 @@ BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "r
 INIT_TIMER, INVOKE_TIMER, EXIT_TIMER, GRACE_TIMER = "init", "invoke", "exit", "grace"
 PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
-LONG_INIT_LIMIT_S = 130.0  # and what init has at least where it runs ahead of callers
+PROVISIONED_INIT_LIMIT_S = 130.0  # and for one ahead of any invocation, or the timeout if that is longer
 EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
 RUNTIME_SHARE = 0.3  # of a shutdown's budget is the runtime's
 MAX_WAITING = 1_000  # invocations in line; the next one is turned away
@@ -124,18 +124,14 @@ class Machine:
     """One environment: one runtime, its extensions, one invocation at a time."""
 
     def __init__(
-        self,
-        timeout_s: float,
-        grace_s: float = EXIT_GRACE_S,
-        is_lazy: bool = False,
-        init_limit_s: float = INIT_LIMIT_S,
+        self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False, is_provisioned: bool = False
     ) -> None:
-        """`is_lazy`: init waits for the first invocation."""
+        """`is_lazy`: init waits for the first invocation; `is_provisioned`: it is no part of any invocation."""
         self.timeout_s = timeout_s
-        self.init_limit_s = init_limit_s
         self.grace_s = grace_s
         self.phase = BOOT
         self._is_lazy = is_lazy
+        self._is_provisioned = is_provisioned
         self.runtime = ABSENT
         self.roster = Roster()
         self.init_result: ReportInit | None = None
@@ -154,7 +150,7 @@ class Machine:
         self._is_stale = False  # the files of the function have changed under the runtime
         self._begins_again = False  # with init, once the reset that is under way has ended
         self._out: list[Record] = []
-        self._reports = Reports(self._out)
+        self._reports = Reports(self._out, is_provisioned)
 
     def __repr__(self) -> str:
         return f"<Machine {self.phase}, runtime {self.runtime}, {len(self._waiting)} waiting>"
@@ -193,7 +189,8 @@ class Machine:
 
     def _init(self, at: float) -> None:
         self.phase = INIT
-        self._out.append(SetTimer(INIT_TIMER, at + self.init_limit_s))
+        limit_s = max(PROVISIONED_INIT_LIMIT_S, self.timeout_s) if self._is_provisioned else INIT_LIMIT_S
+        self._out.append(SetTimer(INIT_TIMER, at + limit_s))
         self._begin_init(at)
 
     def _begin_init(self, at: float) -> None:

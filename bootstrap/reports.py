@@ -24,8 +24,9 @@ class Reports:
     which ends with the whole. The first REPORT after it tells how long it took.
     """
 
-    def __init__(self, out: "list[Record]") -> None:
-        """The commands go to `out`."""
+    def __init__(self, out: "list[Record]", is_provisioned: bool = False) -> None:
+        """The commands go to `out`; `is_provisioned`: init is no part of any invocation."""
+        self._is_provisioned = is_provisioned
         self._out = out
         self._phase = ""  # of the init: "init", or "invoke" for one within an invocation
         self._init_began_at = 0.0
@@ -71,11 +72,11 @@ class Reports:
             self._out.append(ReportRestore(status, self._restore_ms, error_type))
 
     def init_ends(self, status: str, at: float, error_type: str = "") -> ReportInit:
-        """All of it; what it took is part of the next REPORT if it ended well, and ran by itself."""
+        """All of it; what it took is part of the next REPORT if it ended well, and ran by itself and on demand."""
         self.runtime_ends(status, at, error_type)
         report = ReportInit(self._phase, status, (at - self._init_began_at) * 1e3, error_type)
         self._out.append(report)
-        if status == "success" and self._phase == "init" and self._restore_ms is None:
+        if status == "success" and self._phase == "init" and not self._is_provisioned:
             self._init_ms = report.duration_ms
         return report
 

@@ -12,6 +12,8 @@
     │   ├── ImageNotFound         no such repository, tag or digest
     │   ├── ImageAccessDenied     the registry refused our credentials
     │   └── ImageInvalid          wrong platform, bad manifest, digest mismatch, broken layer
+    ├── ArchiveInvalid            an archive of code can't be unpacked, or must not be
+    ├── RuntimeUnavailable        no image is known for a runtime, or it is not there
     ├── SettingsError             a setting can't be read
     └── ServiceError              an answer of the Lambda API other than success (code, status, message)
 
@@ -72,6 +74,19 @@ class ImageAccessDenied(ImageFault):
 
 class ImageInvalid(ImageFault):
     """Wrong platform, bad manifest, digest mismatch, or a broken layer."""
+
+
+class ArchiveInvalid(RieError):
+    """An archive of code can't be used; `answer` is what the service says of it, `why` what is wrong with this one."""
+
+    def __init__(self, answer: str, why: str = "") -> None:
+        super().__init__(f"cannot unpack an archive: {why or answer}")
+        self.answer = answer
+        self.why = why
+
+
+class RuntimeUnavailable(RieError):
+    """No image is known for a runtime, or it is not there."""
 
 
 class SettingsError(RieError):

@@ -29,9 +29,10 @@ def default_data() -> Path:
 class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
-    `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
-    promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown;
-    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute).
+    `concurrency` is the account's limit on running invocations, of which `unreserved` can't be reserved; `memory_mb`
+    what all environments together may be promised; `idle_s` how long an idle one is kept; `drain_s` how long running
+    invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s
+    instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -48,6 +49,7 @@ class Settings:
     account: str = "123456789012"
     region: str = "us-east-1"
     concurrency: int = 1_000
+    unreserved: int = 100
     memory_mb: int = 0
     idle_s: float = 600.0
     drain_s: float = 20.0
@@ -57,6 +59,7 @@ class Settings:
     role_credentials: str = "auto"
     function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
+    runtimes: str = ""
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
@@ -70,8 +73,10 @@ class Settings:
             )
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
-        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1:
-            raise SettingsError("cannot use these limits: idle and concurrency must be above 0, drain not below")
+        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1 or self.unreserved < 0:
+            raise SettingsError(
+                "cannot use these limits: idle and concurrency must be above 0, drain and unreserved not below"
+            )
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
@@ -106,6 +111,7 @@ def _convert(name: str, text: str) -> object:
     kind = {
         "port": int,
         "concurrency": int,
+        "unreserved": int,
         "memory_mb": int,
         "idle_s": float,
         "drain_s": float,

@@ -15,12 +15,14 @@ _CREDENTIAL = re.compile(r"(?:Credential=|^)([^/=,\s]+)/\d{8}/([a-z0-9-]{1,64})/
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """`account` is the caller's own; that of the resource, where another account has let him in."""
+    """`account` is the caller's own; that of the resource, where another account has let him in; `base_url` is how the
+    request reached us, for links."""
 
     account: str
     region: str
     request_id: str
     caller: Caller = ANONYMOUS
+    base_url: str = ""
 
 
 def signer(authorization: str | None, credential: str | None) -> tuple[str, str] | None:

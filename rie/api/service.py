@@ -58,7 +58,9 @@ def create_app(
     def answer() -> Response:
         identity = identify(request) if identify is not None else _unverified(request, Scope(account, region))
         scope = identity.scope
-        context = RequestContext(scope.account, scope.region, str(uuid.uuid4()), identity.caller)
+        context = RequestContext(
+            scope.account, scope.region, str(uuid.uuid4()), identity.caller, f"{request.scheme}://{request.host}"
+        )
         status, headers, body = _answer(handlers, permit, context, request)
         return Response(body, status, headers)
 

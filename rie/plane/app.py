@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import ItemsView, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from rie.api.errors import render_error
+from rie.api.routes import match
 from rie.errors import ServiceError
 from rie.iam.caller import Identity
 from rie.iam.decision import Call, authorize, refusal
 from rie.plane import admin
+from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
 from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond, sent_from
 from rie.plane.invocations import Invocations
@@ -21,7 +25,6 @@ BODY_LIMIT_S = 60.0
 IDENTITY = "rie.identity"  # where the control plane finds in its ASGI scope who calls
 ADMIN_ACTION = "rie:Read"
 HEALTH = b"/_rie/health"
-LARGE = ServiceError("RequestEntityTooLargeException", f"Request must be smaller than {MAX_BODY} bytes")
 SLOW = ServiceError("RequestTimeoutException", f"The request was not whole after {BODY_LIMIT_S:.0f} s", status=408)
 # Without --auth nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
 BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an Origin header) are refused.")
@@ -30,9 +33,18 @@ BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an 
 class NodeApp:
     """Built once the node is open."""
 
-    def __init__(self, gate: Gate, invocations: Invocations, admin_app: AsgiApp, sts: Sts, control: AsgiApp) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        invocations: Invocations,
+        admin_app: AsgiApp,
+        sts: Sts,
+        control: AsgiApp,
+        downloads: AsgiApp | None = None,
+    ) -> None:
         self._gate = gate
         self._invocations = invocations
+        self._downloads = downloads
         self._admin = admin_app
         self._sts = sts
         self._control = control
@@ -43,6 +55,8 @@ class NodeApp:
             await respond(send, *_refusal(BROWSER))
         elif Invocations.takes(scope["method"], raw_path):
             await self._invocations(scope, receive, send)
+        elif self._downloads is not None and Downloads.takes(raw_path):
+            await self._downloads(scope, receive, send)
         elif raw_path.startswith(admin.PREFIX):
             await self._answer_admin(scope, receive, send)
         else:
@@ -80,7 +94,7 @@ class NodeApp:
             await respond(send, *_refusal(SLOW))
             return
         if body is None:
-            await respond(send, *_refusal(LARGE))
+            await respond(send, *_refusal(_too_large(scope)))
             return
         sent = sent_from(scope)
         if self._sts.takes(sent):
@@ -99,6 +113,15 @@ class NodeApp:
             return await receive()
 
         await self._control(scope, replay, send)
+
+
+def _too_large(scope: AsgiScope) -> ServiceError:
+    """The refusal names the operation (lambda.md §1.6), where the path is one's."""
+    text = f"Request must be smaller than {MAX_BODY} bytes"
+    with contextlib.suppress(ServiceError):
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        text += f" for the {match(scope['method'], scope['raw_path'].decode('latin-1'), query).operation} operation"
+    return ServiceError("RequestEntityTooLargeException", text)
 
 
 def _refusal(error: ServiceError) -> tuple[int, ItemsView[str, str], bytes]:

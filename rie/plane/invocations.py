@@ -83,6 +83,7 @@ def _request(
         client_context=headers.get("x-amz-client-context", ""),
         trace_id=headers.get("x-amzn-trace-id") or new_trace_id(),
         request_id=request_id,
+        tenant_id=headers.get("x-amz-tenant-id"),
         source_arn=headers.get("x-amz-source-arn", ""),
         source_account=headers.get("x-amz-source-account", ""),
         source_ip=(scope.get("client") or ("",))[0],
@@ -96,7 +97,7 @@ def _success(request: InvokeRequest, outcome: Outcome | None) -> Answer:
     headers["Content-Type"] = "application/json"
     headers["x-amzn-Remapped-Content-Length"] = "0"
     headers[wire.EXECUTED_VERSION] = outcome.executed_version
-    headers[wire.TRACE_ID] = request.trace_id
+    headers[wire.TRACE_ID] = outcome.trace_id
     if outcome.function_error:
         headers[wire.FUNCTION_ERROR] = outcome.function_error
     if outcome.log_tail is not None:

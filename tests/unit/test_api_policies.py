@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -343,7 +344,6 @@ def test_a_role_that_cannot_be_assumed_makes_no_function() -> None:
             "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."
         )
 
-    domain = Domain.over(world.catalog, world.ledger, world.clock, lambda mapping, function: None, check)
-    world.client = create_app(handlers(domain)).test_client()
+    world.client = create_app(handlers(replace(world.domain, check_role=check))).test_client()
     assert refusal(world.create()) == "The role defined for the function cannot be assumed by Lambda."
     assert world.call("GET", FUNCTIONS).json == {"Functions": []}

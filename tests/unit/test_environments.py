@@ -13,7 +13,7 @@ import pytest
 from rie.engine.stub import StubEngine
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import MOVES, IllegalMove, State, move
-from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
+from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.environments.pool import Pool, PoolSettings, Throttled
 from rie.errors import HostFault, SandboxFailed
 from rie.iam.sessions import Credentials
@@ -317,28 +317,22 @@ async def test_the_log_of_an_environment_reaches_its_sink_whole(world: World) ->
 
 # -- the plan, case by case --------------------------------------------------------------------------------------------
 
-LIMITS = Limits(concurrency=10, memory_mb=1_000)
+
+def test_case_1_too_many_were_started_lately() -> None:
+    assert plan(1, 1_000, "why", []) == Throttle("why")
 
 
-def test_case_1_as_many_run_as_may() -> None:
-    assert plan(1, "warm", Load(10, 0), LIMITS, []) == Throttle("ConcurrentInvocationLimitExceeded")
+def test_case_2_a_new_one_fits() -> None:
+    assert plan(500, 500, None, [("cold", 500)]) == Start()
 
 
-def test_case_2_a_warm_one_is_idle() -> None:
-    assert plan(1, "warm", Load(9, 1_000), LIMITS, []) == Reuse("warm")
-
-
-def test_case_3_a_new_one_fits() -> None:
-    assert plan(500, None, Load(9, 500), LIMITS, [("cold", 500)]) == Start()
-
-
-def test_case_4_just_enough_of_the_coldest_go() -> None:
+def test_case_3_just_enough_of_the_coldest_go() -> None:
     idle = [("coldest", 100), ("colder", 100), ("cold", 100)]
-    assert plan(250, None, Load(0, 900), LIMITS, idle) == Start(evict=("coldest", "colder"))
+    assert plan(250, 100, None, idle) == Start(evict=("coldest", "colder"))
 
 
-def test_case_5_it_does_not_fit_and_nothing_is_evicted() -> None:
-    assert plan(500, None, Load(0, 900), LIMITS, [("a", 100)]) == Throttle("ConcurrentInvocationLimitExceeded")
+def test_case_4_it_does_not_fit_and_nothing_is_evicted() -> None:
+    assert plan(500, 100, None, [("a", 100)]) == Throttle("ConcurrentInvocationLimitExceeded")
 
 
 @pytest.mark.parametrize("current", State)

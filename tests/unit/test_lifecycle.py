@@ -371,6 +371,17 @@ def test_a_lazy_environment_that_was_never_asked_just_ends() -> None:
     of(Exit, story.tell(ShutdownRequested()))
 
 
+def test_a_provisioned_environment_has_longer_to_initialise_and_no_invocation_pays_for_it() -> None:
+    story = Story()
+    story.machine = Machine(3.0, is_provisioned=True)
+    assert of(SetTimer, story.tell(Booted())).at == story.at + 130.0
+    assert of(ReportInit, story.tell(NextPolled("p"), after=20.0)).status == "success"
+    story.tell(InvokeReceived(ONE))
+    assert of(ReportEnd, story.tell(ResponsePosted("x", "id-1", b""))).init_ms is None
+    story.machine = Machine(900.0, is_provisioned=True)
+    assert of(SetTimer, story.tell(Booted())).at == story.at + 900.0
+
+
 EVENTS: list[Any] = [
     InvokeReceived(TWO),
     NextPolled("p"),
@@ -837,6 +848,7 @@ def test_a_runtime_that_never_started_has_no_part_in_init() -> None:
 
 def test_restoring_takes_the_place_of_init_in_the_report() -> None:
     story = Story()
+    story.machine = Machine(3.0, is_provisioned=True)
     story.tell(Booted())
     assert story.tell(RestorePolled("restore"), after=0.3) == [
         *(ReportInitRuntimeDone("init", "success"), ReportRestoreStart(), Restore("restore")),
@@ -862,5 +874,5 @@ def test_hooks_that_fail_are_told_as_a_restore_that_failed() -> None:
 
 def test_init_ahead_of_callers_may_take_longer() -> None:
     story = Story()
-    story.machine = Machine(3.0, init_limit_s=lifecycle.LONG_INIT_LIMIT_S)
+    story.machine = Machine(3.0, is_provisioned=True)
     assert of(SetTimer, story.tell(Booted())) == SetTimer("init", story.at + 130.0)
