@@ -20,4 +20,5 @@ _LIMITS = {
 def get_account_settings(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetAccountSettings."""
     count = domain.catalog.count(context.account, context.region)
-    return {"AccountLimit": _LIMITS, "AccountUsage": {"TotalCodeSize": 0, "FunctionCount": count}}
+    stored = domain.usage.stored_bytes(context.account, context.region)
+    return {"AccountLimit": _LIMITS, "AccountUsage": {"TotalCodeSize": stored, "FunctionCount": count}}

@@ -10,7 +10,7 @@ import orjson
 
 from rie.api.model import service_model
 from rie.api.render import JSON, REQUEST_ID, Rendered
-from rie.errors import HostFault, ImageAccessDenied, ImageFault, ImageNotFound, ServiceError
+from rie.errors import ArchiveInvalid, HostFault, ImageAccessDenied, ImageFault, ImageNotFound, ServiceError
 
 ERROR_TYPE = "x-amzn-ErrorType"
 
@@ -77,6 +77,8 @@ def as_service_error(error: Exception) -> ServiceError | None:
             "InvalidParameterValueException",
             f"Source image {error.reference} is not valid. Provide a valid source image.",
         )
+    if isinstance(error, ArchiveInvalid):
+        return ServiceError("InvalidParameterValueException", error.answer)
     return ServiceError("ServiceException", str(error)) if isinstance(error, HostFault) else None
 
 

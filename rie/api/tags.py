@@ -1,4 +1,4 @@
-"""Tags of functions (lambda.md §12.6)."""
+"""Tags of functions and of code signing configurations (lambda.md §12.6)."""
 
 from __future__ import annotations
 
@@ -10,36 +10,76 @@ from rie.errors import ServiceError
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.model.function import FunctionKey
+from rie.model.mapping import Mapping
+from rie.model.scope import Scope
 
 _RESOURCE_TYPE = 5  # arn:aws:lambda:<region>:<account>:<type>:…
+_SIGNING = "code-signing-config"
+_MAPPING = "event-source-mapping"
 _OTHERS = {
     "event-source-mapping": "Event source mapping not found: {}",
     "capacity-provider": "Capacity provider not found: {}",
     "network-connector": "Network connector not found: {}",
-    "code-signing-config": "The Lambda code signing configuration {} can not be found.",
 }
 
 
 def list_tags(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListTags."""
-    return {"Tags": dict(domain.catalog.get(_function(context, params["Resource"])).tags)}
+    arn = params["Resource"]
+    kind = _kind(arn)
+    if kind == _SIGNING:
+        return {"Tags": dict(domain.signing.get(arn)[1].tags)}
+    if kind == _MAPPING:
+        return {"Tags": dict(_mapping(domain, context, arn).tags)}
+    return {"Tags": dict(domain.catalog.get(_function(context, arn)).tags)}
 
 
 def tag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """TagResource: 204."""
-    domain.catalog.tag(_function(context, params["Resource"]), params["Tags"])
+    arn, tags = params["Resource"], params["Tags"]
+    kind = _kind(arn)
+    if kind in (_SIGNING, _MAPPING) and not tags:
+        raise refused("An error occurred and the request cannot be processed.")
+    if kind == _SIGNING:
+        domain.signing.tag(arn, tags)
+    elif kind == _MAPPING:
+        domain.mappings.tag(_scope(context), _mapping(domain, context, arn).uuid, tags)
+    else:
+        domain.catalog.tag(_function(context, arn), tags)
     return {}
 
 
 def untag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """UntagResource: 204."""
-    domain.catalog.untag(_function(context, params["Resource"]), params["TagKeys"])
+    arn, names = params["Resource"], params["TagKeys"]
+    kind = _kind(arn)
+    if kind == _SIGNING:
+        domain.signing.untag(arn, names)
+    elif kind == _MAPPING:
+        domain.mappings.untag(_scope(context), _mapping(domain, context, arn).uuid, set(names))
+    else:
+        domain.catalog.untag(_function(context, arn), names)
     return {}
+
+
+def _kind(arn: str) -> str:
+    return arn.split(":")[_RESOURCE_TYPE]
+
+
+def _scope(context: RequestContext) -> Scope:
+    return Scope(context.account, context.region)
+
+
+def _mapping(domain: Domain, context: RequestContext, arn: str) -> Mapping:
+    try:
+        return domain.mappings.get(_scope(context), arn.split(":")[-1])
+    except ServiceError:
+        raise ServiceError("ResourceNotFoundException", _OTHERS[_MAPPING].format(arn)) from None
 
 
 def _function(context: RequestContext, arn: str) -> FunctionKey:
     """The function of an ARN. Raises ServiceError for a qualified one, and for other resources: there are none."""
-    kind = arn.split(":")[_RESOURCE_TYPE]
+    kind = _kind(arn)
     if kind in _OTHERS:
         raise ServiceError("ResourceNotFoundException", _OTHERS[kind].format(arn))
     key, qualifier = parse_function_reference(arn, None, context)

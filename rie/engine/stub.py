@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rie.engine import stub_functions
-from rie.engine.base import Progress, SandboxSpec
+from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.stub_door import Door
 from rie.errors import EngineUnavailable, ImageAccessDenied, ImageInvalid, ImageNotFound, SandboxFailed
 from rie.model.image import Image
@@ -154,7 +154,7 @@ class StubEngine:
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`; the digest is the sha256 of the reference."""
-        target = parse(reference)
+        target = parse(reference.removeprefix(LOCAL))
         if architecture not in manifest.PLATFORMS:
             raise ImageInvalid(reference, f"the architecture must be x86_64 or arm64, not {architecture!r}")
         fault = _fault(target)

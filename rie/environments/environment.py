@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,11 +18,13 @@ from bootstrap.commands import ReportEnd
 from bootstrap.events import Invocation as Called
 from bootstrap.faults import error_body
 from bootstrap.output import billed_ms, end_lines, timestamp
-from rie.engine.base import Engine, Sandbox, SandboxSpec
+from rie.engine.base import Engine, Mount, Sandbox, SandboxSpec
+from rie.environments.command import command_of
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
 from rie.environments.variables import variables_for
 from rie.errors import HostFault, ImageNotFound, SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Outcome
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
 MARGIN_S = 3.0
+CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
@@ -77,6 +80,8 @@ class Environment:
         self.invocations = 0
         self.max_memory_mb = 0
         self.is_retired = False  # it must not serve again
+        self.credentials: Credentials | None = None  # of its role, set before it starts
+        self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
@@ -85,13 +90,15 @@ class Environment:
     def __repr__(self) -> str:
         return f"<Environment {self.environment_id[:8]} {self.function.key.name} {self.state.value}>"
 
-    async def start(self, engine: Engine, sink: LogSink, on_exit: Callable[[], None]) -> None:
+    async def start(
+        self, engine: Engine, sink: LogSink, on_exit: Callable[[], None], mounts: tuple[Mount, ...] = ()
+    ) -> None:
         """Make the sandbox and wait for the end of its init phase, however it ended. Raises HostFault, ImageFault.
 
         A failed init is not an error here: the first invocation repeats it and tells its caller (spec §3.6).
         """
         self._sink = sink
-        self._sandbox = await self._start_sandbox(engine)
+        self._sandbox = await self._start_sandbox(engine, mounts)
         asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
@@ -108,8 +115,8 @@ class Environment:
         await self._sandbox.limit_cpu()
         self.state = move(self.state, State.BUSY)
 
-    async def _start_sandbox(self, engine: Engine) -> Sandbox:
-        spec = self._spec()
+    async def _start_sandbox(self, engine: Engine, mounts: tuple[Mount, ...]) -> Sandbox:
+        spec = self._spec(mounts)
         try:
             return await engine.start(spec)
         except ImageNotFound as error:
@@ -181,8 +188,15 @@ class Environment:
 
     @property
     def is_usable(self) -> bool:
-        """Whether its front door is still open."""
-        return self._door is not None and self._door.is_open
+        """Whether its front door is still open, and its credentials last for another invocation."""
+        return self._door is not None and self._door.is_open and not self.is_expired
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its role's credentials would end in the middle of an invocation."""
+        if self.credentials is None or self.credentials.expires_at is None:
+            return False
+        return time.time() + credentials_needed_s(self.configuration) > self.credentials.expires_at
 
     async def stop(self) -> None:
         """Destroy the sandbox. Never raises: what the engine can't remove now, the next reconciliation will."""
@@ -228,24 +242,31 @@ class Environment:
             asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
         return bool(data)
 
-    def _spec(self) -> SandboxSpec:
+    def _spec(self, mounts: tuple[Mount, ...]) -> SandboxSpec:
         configuration = self.configuration
         image, overrides = configuration.image, configuration.image_config
-        entry_point = image.entrypoint if overrides.entry_point is None else overrides.entry_point
-        if entry_point[:1] == (wire.ENTRYPOINT,):
-            entry_point = entry_point[1:]  # the image brings a bootstrap of its own; the engine puts ours there
-        command = image.command if overrides.command is None else overrides.command
+        assert image is not None, "what serves has been deployed"
         return SandboxSpec(
             sandbox_id=self.environment_id,
             image=image,
-            argv=(*entry_point, *command),
+            argv=command_of(configuration, image),
             working_directory=overrides.working_directory or image.working_directory or "/var/task",
-            environment=variables_for(self.function, configuration, self.log_stream),
+            environment={
+                **self.defaults,
+                **variables_for(self.function, configuration, self.log_stream),
+                **(self.credentials.variables() if self.credentials is not None else {}),
+            },
             memory_mb=configuration.memory_mb,
             ephemeral_storage_mb=configuration.ephemeral_storage_mb,
             cpus=cpus(configuration.memory_mb),
+            mounts=mounts,
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
+
+
+def credentials_needed_s(configuration: Configuration) -> float:
+    """How long credentials must last so that an invocation that begins now sees no end of them."""
+    return configuration.timeout_s + CREDENTIALS_MARGIN_S
 
 
 def _log_stream(function: Function, configuration: Configuration, environment_id: str) -> str:

@@ -7,20 +7,29 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from rie.engine.base import Engine
+from rie.engine.base import Engine, Mount
 from rie.environments.environment import Address, Environment, LogSink, StillBusy
 from rie.environments.lifecycle import State, move
 from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
 from rie.errors import SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Outcome
 
 log = logging.getLogger(__name__)
 
 MIN_SWEEP_S = 0.05
+
+MountsOf = Callable[[Configuration], Awaitable[tuple[Mount, ...]]]
+"""What sandboxes of a configuration see of the host; makes it if it is not there. Raises HostFault."""
+
+
+async def no_mounts(configuration: Configuration) -> tuple[Mount, ...]:
+    """For functions that are images."""
+    return ()
 
 
 class Throttled(Exception):
@@ -33,10 +42,20 @@ class Throttled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`idle_s`: how long an idle environment is kept."""
+    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise."""
 
     limits: Limits
     idle_s: float = 600.0
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
+"""The credentials of a function's role; None where functions get none. Raises ServiceError, HostFault."""
+
+
+async def no_credentials(function: Function, configuration: Configuration) -> Credentials | None:
+    """For managers that give functions none."""
+    return None
 
 
 class Pool:
@@ -47,16 +66,21 @@ class Pool:
         engine: Engine,
         settings: PoolSettings,
         open_sink: Callable[[Environment], LogSink],
+        credentials_of: CredentialsOf = no_credentials,
+        mounts_of: MountsOf = no_mounts,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._open_sink = open_sink
+        self._credentials_of = credentials_of
+        self._mounts_of = mounts_of
         self._environments: dict[str, Environment] = {}
         # Idle ones: by address the warmest last, and all of them the coldest first.
         self._warm: dict[Address, list[Environment]] = {}
         self._idle: OrderedDict[str, Environment] = OrderedDict()
         self._memory_mb = 0
         self._stopping: set[asyncio.Task[None]] = set()
+        self._leaving: set[Environment] = set()  # being destroyed: what they have mounted is still in use
         self._finishing: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._reaper: asyncio.Task[None] | None = None
@@ -66,6 +90,11 @@ class Pool:
 
     def __iter__(self) -> Iterator[Environment]:
         return iter(self._environments.values())
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        """What the environments are made from, those included that are being destroyed."""
+        return [environment.configuration for environment in (*self._environments.values(), *self._leaving)]
 
     @property
     def busy(self) -> int:
@@ -88,9 +117,13 @@ class Pool:
     async def _run_in(self, environment: Environment, invocation: Invocation) -> Outcome:
         try:
             if environment.state is State.STARTING:
+                environment.credentials = await self._credentials_of(environment.function, environment.configuration)
+                environment.defaults = self._settings.variables
                 if environment.makes_room:
                     await asyncio.wait(environment.makes_room)  # promised memory is never promised twice
-                await environment.start(self._engine, self._open_sink(environment), lambda: self._exited(environment))
+                mounts = await self._mounts_of(environment.configuration)
+                sink = self._open_sink(environment)
+                await environment.start(self._engine, sink, lambda: self._exited(environment), mounts)
             outcome = await environment.invoke(invocation)
         except StillBusy:
             raise
@@ -196,6 +229,7 @@ class Pool:
         if self._environments.pop(environment.environment_id, None) is None:
             return set()
         self._leave_idle(environment)
+        self._leaving.add(environment)
         task = asyncio.get_running_loop().create_task(self._stop(environment))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
@@ -205,6 +239,7 @@ class Pool:
         try:
             await environment.stop()
         finally:
+            self._leaving.discard(environment)
             self._memory_mb -= environment.configuration.memory_mb
 
     def _exited(self, environment: Environment) -> None:

@@ -9,7 +9,8 @@ from rie.model.function import Configuration, Function
 def variables_for(function: Function, configuration: Configuration, log_stream: str) -> dict[str, str]:
     """The image's variables, then the user's, then those that nobody may override; the bootstrap adds defaults."""
     logging = configuration.logging
-    variables = {**configuration.image.environment, **(configuration.variables or {})}
+    image = configuration.image
+    variables = {**(image.environment if image else {}), **(configuration.variables or {})}
     variables |= {
         "AWS_REGION": function.key.region,
         "AWS_DEFAULT_REGION": function.key.region,
@@ -21,6 +22,8 @@ def variables_for(function: Function, configuration: Configuration, log_stream: 
         "AWS_LAMBDA_LOG_GROUP_NAME": logging.group or f"/aws/lambda/{function.key.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
     }
+    if configuration.handler:
+        variables["_HANDLER"] = configuration.handler
     if logging.format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
         variables["AWS_LAMBDA_LOG_LEVEL"] = logging.application_level or "INFO"

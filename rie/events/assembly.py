@@ -20,7 +20,7 @@ from rie.model.event import EVENT_INVOKE, Delivery, Event, EventInvokeConfig
 from rie.model.function import LATEST, FunctionKey
 from rie.model.record import place_of
 from rie.model.scope import Scope
-from rie.store.events import SqlEvents
+from rie.store.events import AddDeliveries, SqlEvents
 
 
 class AsyncInvocations:
@@ -51,6 +51,11 @@ class AsyncInvocations:
         self._deliverer.open()
         self._deliverer.take(deliveries)
         self.queue.open(waiting)
+
+    async def tell(self, deliveries: tuple[Delivery, ...]) -> None:
+        """Send these; they are durable when this returns. Raises StoreFailed."""
+        await self._journal.write(AddDeliveries(deliveries))
+        self._deliverer.take(deliveries)
 
     async def close(self, drain_s: float) -> None:
         """Stop; what has not ended is in the store."""

@@ -100,7 +100,7 @@ def _to_s3(client: Any, delivery: Delivery) -> None:
     at = datetime.fromtimestamp(delivery.created_at, UTC)
     # The same key at every attempt: a repetition overwrites what may have arrived.
     name = uuid.uuid5(uuid.NAMESPACE_URL, delivery.delivery_id)
-    key = f"aws/lambda/async/{delivery.function_name}/{at:%Y/%m/%d}/{at:%Y-%m-%dT%H.%M.%S}-{name}"
+    key = f"aws/lambda/{delivery.folder}/{at:%Y/%m/%d}/{at:%Y-%m-%dT%H.%M.%S}-{name}"
     client.put_object(Bucket=delivery.target.split(":")[-1], Key=key, Body=delivery.body.encode())
 
 

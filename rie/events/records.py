@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from rie.clock import iso_milliseconds
 from rie.events.policy import Condition
 from rie.model.event import Delivery, Event
 
@@ -42,7 +42,7 @@ def record(event: Event, condition: Condition, now: float) -> str:
     """The invocation record, as JSON text."""
     told: dict[str, Any] = {
         "version": "1.0",
-        "timestamp": _instant(now),
+        "timestamp": iso_milliseconds(now),
         "requestContext": {
             "requestId": event.event_id,
             "functionArn": event.qualified_arn,
@@ -76,7 +76,7 @@ def _delivery(event: Event, target: str, body: str, role: str, now: float, is_su
         region=event.key.region,
         role=role,
         due_at=now,
-        function_name=event.key.name,
+        folder=f"async/{event.key.name}",
         function_arn=event.qualified_arn,
         is_success=is_success,
         request_id=event.event_id,
@@ -104,9 +104,3 @@ def _value(payload: bytes | str) -> object:
     except orjson.JSONDecodeError:
         return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
     return orjson.Fragment(payload)
-
-
-def _instant(now: float) -> str:
-    """`2025-11-25T22:18:25.568Z`"""
-    at = datetime.fromtimestamp(now, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"

@@ -47,12 +47,8 @@ class Catalog:
 
     def create(self, new: NewFunction) -> Function:
         """Make a function, Pending, and ask for its deployment."""
-        rules.check_name(new.key.name)
-        rules.check_tags(new.tags)
-        records.check(new.changes)
-        if self._store.find(new.key) is not None:
-            raise faults.name_taken(new.key.name)
-        image = self._resolve(new.image_uri, new.architecture)
+        self.check_new(new)
+        image = None if new.archive else self._resolve(new.image_uri, new.architecture)
         function = records.created(new, image, self._stamp())
         made = [function]
         if new.is_published:
@@ -66,6 +62,14 @@ class Catalog:
                 self._changed(each.key, each.version, each)
         self._deploy(made[0])
         return made[-1]
+
+    def check_new(self, new: NewFunction) -> None:
+        """Raises ServiceError for all that can be said before the code is there."""
+        rules.check_name(new.key.name)
+        rules.check_tags(new.tags)
+        records.check(new.changes)
+        if self._store.find(new.key) is not None:
+            raise faults.name_taken(new.key.name)
 
     def update_configuration(self, key: FunctionKey, changes: Changes, revision_id: str | None = None) -> Function:
         """Change what was asked for, and ask for its deployment; the answer says InProgress."""
@@ -83,7 +87,8 @@ class Catalog:
         """Replace the code, and ask for its deployment; a dry run answers with what would be, and changes nothing."""
         current = self.get(code.key)
         _check_changeable(current, code.revision_id)
-        image = self._resolve(code.image_uri, code.architecture or current.configuration.architecture)
+        architecture = code.architecture or current.configuration.architecture
+        image = None if code.archive else self._resolve(code.image_uri, architecture)
         if code.is_dry_run:
             would_be = records.recoded(current, code, image, self._stamp())
             return replace(current, configuration=would_be.configuration)
@@ -108,6 +113,10 @@ class Catalog:
             return current
 
         return self._publish(new.key, decide, new.description)[0]
+
+    def check_changeable(self, current: Function, revision_id: str | None) -> None:
+        """Raises ServiceError if a function can't be changed now, or not by someone who knows this revision."""
+        _check_changeable(current, revision_id)
 
     def find(self, key: FunctionKey) -> Function | None:
         """The function ($LATEST), or None."""
@@ -194,9 +203,9 @@ class Catalog:
 
         self._change(key, decide)
 
-    def mark_deployed(self, key: FunctionKey, configuration_id: str) -> None:
-        """The configuration can serve. Ignored if it is not the newest any more, or was settled before."""
-        self._settle(key, configuration_id, lambda function: records.deployed(function, _random_id()))
+    def mark_deployed(self, key: FunctionKey, configuration_id: str, image: Image | None = None) -> None:
+        """The configuration can serve, on `image`. Ignored if it is not the newest any more, or was settled before."""
+        self._settle(key, configuration_id, lambda function: records.deployed(function, _random_id(), image))
 
     def mark_failed(self, key: FunctionKey, configuration_id: str, code: str, reason: str) -> None:
         """The configuration can't serve; `code` is a StateReasonCode. Ignored as `mark_deployed` is."""

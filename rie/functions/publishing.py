@@ -81,11 +81,16 @@ def publish(
 
 
 def _content(function: Function) -> Function:
-    """What of a function is frozen in a version; all else blank, so that a field nobody thought of here counts."""
+    """What of a function is frozen in a version; all else blank, so that a field nobody thought of here counts.
+
+    The image of a zip function is its runtime's, looked up at the deployment, and no part of what was published.
+    """
+    configuration = function.configuration
+    image = None if configuration.is_zip else configuration.image
     return replace(
         function,
         version="",
-        configuration=replace(function.configuration, configuration_id=""),
+        configuration=replace(configuration, configuration_id="", image=image),
         serving=None,
         description=function.description if function.version == LATEST else function.published_description,
         published_description="",

@@ -7,15 +7,18 @@ import contextlib
 import logging
 import os
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
 
 from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
-from rie.arn import function_arn, parse_function_reference
+from rie.arn import function_arn, locate
 from rie.environments.pool import Pool, Throttled
 from rie.errors import ImageFault, ServiceError
+from rie.iam.caller import Caller
+from rie.invoke.access import Access
 from rie.invoke.directory import Directory, serving
 from rie.model.event import MAX_EVENT as MAX_ASYNC
 from rie.model.event import Event
@@ -34,24 +37,32 @@ LOG_TYPES = ("None", "Tail")
 
 @dataclass(frozen=True, slots=True)
 class InvokeRequest:
-    """What a caller sent, as it was sent. `body` is None when it passed the service's limit."""
+    """What a caller sent, as it was sent. `body` is None when it passed the service's limit.
+
+    `caller` is None for whoever has been let in already, at a door with rules of its own (a function URL, the queue).
+    """
 
     function_name: str
     qualifier: str | None
     body: bytes | None
     scope: Scope
+    caller: Caller | None
     request_id: str
     trace_id: str
     invocation_type: str = "RequestResponse"
     log_type: str = "None"
     client_context: str = ""
+    source_arn: str = ""
+    source_account: str = ""
+    source_ip: str = ""
 
 
 class Invoker:
     """One for a node."""
 
-    def __init__(self, directory: Directory, pool: Pool, accept: Accept) -> None:
+    def __init__(self, directory: Directory, access: Access, pool: Pool, accept: Accept) -> None:
         self._directory = directory
+        self._access = access
         self._pool = pool
         self._accept = accept
         self._in_flight = 0
@@ -65,7 +76,16 @@ class Invoker:
         """
         _check_choice(request.invocation_type, "invocationType", TYPES)
         _check_choice(request.log_type, "logType", LOG_TYPES)
-        key, qualifier = parse_function_reference(request.function_name, request.qualifier, request.scope)
+        key, qualifier = locate(request.function_name, request.qualifier, request.scope)
+        if request.caller is not None:
+            self._access.check(
+                request.caller,
+                key,
+                qualifier,
+                source_arn=request.source_arn,
+                source_account=request.source_account,
+                source_ip=request.source_ip,
+            )
         function = self._directory.find(key, qualifier)
         limit = MAX_ASYNC if request.invocation_type == "Event" else MAX_EVENT
         payload = _checked_payload(request.body, limit)
@@ -95,6 +115,12 @@ class Invoker:
             function_arn=function_arn(event.key, event.qualifier),
             trace_id=event.trace_id,
         )
+        return await self._run(function, serving(function), invocation)
+
+    async def run_batch(self, key: FunctionKey, qualifier: str | None, payload: bytes) -> Outcome:
+        """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
+        function = self._directory.find(key, qualifier)
+        invocation = Invocation(str(uuid.uuid4()), payload, function_arn(key, qualifier), new_trace_id())
         return await self._run(function, serving(function), invocation)
 
     async def _run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:

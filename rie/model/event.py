@@ -69,7 +69,8 @@ class Delivery:
     """Something to be sent to a destination: written down with the end of its event, sent until it has arrived.
 
     `target` is an ARN; `body` the record, or of a dead letter the event, as text; `role` the execution role to send
-    as; `error_code` and `error_message` are a dead letter's attributes; instants are epoch seconds.
+    as; `error_code` and `error_message` are a dead letter's attributes; `folder` is where buckets get it;
+    instants are epoch seconds.
     """
 
     delivery_id: str
@@ -78,7 +79,7 @@ class Delivery:
     region: str
     role: str
     due_at: float
-    function_name: str = ""
+    folder: str = ""
     function_arn: str = ""
     is_success: bool = False
     error_code: str | None = None

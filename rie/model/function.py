@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rie.model.code import Archive, FileSystem, UsedLayer
 from rie.model.image import Image
 
 LATEST = "$LATEST"
+ZIP = "Zip"
+IMAGE = "Image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,16 @@ class Vpc:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All that an environment is made from. Any change of it makes a new one, with a new `configuration_id`."""
+    """All that an environment is made from. Any change of it makes a new one, with a new `configuration_id`.
+
+    Of a zip function, `image` is its runtime's, None until that was looked up; it has no `image_uri`, but `runtime`,
+    `handler` and `archive`.
+    """
 
     configuration_id: str
     role: str
     image_uri: str
-    image: Image
+    image: Image | None
     timeout_s: int = 3
     memory_mb: int = 128
     ephemeral_storage_mb: int = 512
@@ -68,11 +75,32 @@ class Configuration:
     image_config: ImageConfig = field(default_factory=ImageConfig)
     logging: Logging = field(default_factory=lambda: Logging(group=""))
     vpc: Vpc | None = None
+    package_type: str = IMAGE
+    runtime: str | None = None
+    handler: str | None = None
+    archive: Archive | None = None
+    source_kms_key_arn: str | None = None
+    layers: tuple[UsedLayer, ...] = ()
+    file_systems: tuple[FileSystem, ...] = ()
+    snap_start: str = "None"
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether its code is an archive, put over its runtime's image."""
+        return self.package_type == ZIP
 
     @property
     def code_sha256(self) -> str:
         """What tells this code from other code, as the API shows it."""
-        return self.image.digest.removeprefix("sha256:")
+        if self.archive is not None:
+            return self.archive.code_sha256
+        return self.image.digest.removeprefix("sha256:") if self.image is not None else ""
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """All that is unpacked for it: its own code, and the layers in their order."""
+        own = () if self.archive is None else (self.archive,)
+        return (*own, *(layer.archive for layer in self.layers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,7 @@ def _function(function: Function) -> dict[str, Any]:
         "state": function.state,
         "lastUpdateStatus": function.last_update_status,
         "imageUri": function.configuration.image_uri,
+        "runtime": function.configuration.runtime,
         "memoryMb": function.configuration.memory_mb,
         "timeoutS": function.configuration.timeout_s,
         "logGroup": function.configuration.logging.group or f"/aws/lambda/{function.key.name}",

@@ -49,6 +49,13 @@ class DropEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class AddDeliveries:
+    """Something else than an event has ended, and must be told."""
+
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateDelivery:
     """A delivery did not arrive and is tried again: `attempts` and `due_at` are new."""
 
@@ -62,7 +69,7 @@ class RemoveDelivery:
     delivery_id: str
 
 
-Entry = AddEvent | UpdateEvent | EndEvent | DropEvents | UpdateDelivery | RemoveDelivery
+Entry = AddEvent | UpdateEvent | EndEvent | DropEvents | AddDeliveries | UpdateDelivery | RemoveDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,8 @@ def _apply(connection: Connection, entries: Sequence[Entry]) -> None:
     updates = [_progress_columns(each.event) for each in entries if isinstance(each, UpdateEvent)]
     ends = [each for each in entries if isinstance(each, EndEvent)]
     ended: list[dict[str, object]] = [{"gone": end.event_id} for end in ends]
-    made = [_delivery_columns(delivery) for end in ends for delivery in end.deliveries]
+    telling = [each for each in entries if isinstance(each, EndEvent | AddDeliveries)]
+    made = [_delivery_columns(delivery) for each in telling for delivery in each.deliveries]
     moved = [_moved_columns(each.delivery) for each in entries if isinstance(each, UpdateDelivery)]
     gone: list[dict[str, object]] = [{"gone": each.delivery_id} for each in entries if isinstance(each, RemoveDelivery)]
     _many(connection, insert(EVENTS), adds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from rie.environments.lifecycle import MOVES, IllegalMove, State, move
 from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
 from rie.environments.pool import Pool, PoolSettings, Throttled
 from rie.errors import HostFault, SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.invocation import Invocation, Outcome
@@ -43,7 +45,14 @@ class World:
         limits = Limits(settings.pop("concurrency", 100), settings.pop("memory_mb", 100_000))
         self.engine = StubEngine()
         self.sinks: list[Lines] = []
-        self.pool = Pool(self.engine, PoolSettings(limits, settings.pop("idle_s", 60.0)), self._sink)
+        self.credentials: Credentials | Exception | None = None  # of every role
+        pool_settings = PoolSettings(limits, settings.pop("idle_s", 60.0), settings.pop("variables", {}))
+        self.pool = Pool(self.engine, pool_settings, self._sink, self._credentials_of)
+
+    async def _credentials_of(self, function: Function, configuration: Configuration) -> Credentials | None:
+        if isinstance(self.credentials, Exception):
+            raise self.credentials
+        return self.credentials
 
     def _sink(self, environment: Environment) -> Lines:
         self.sinks.append(Lines())
@@ -340,3 +349,44 @@ def test_moves_are_those_of_the_table(current: State, to: State) -> None:
     else:
         with pytest.raises(IllegalMove):
             move(current, to)
+
+
+@story(variables={"AWS_ENDPOINT_URL": "http://10.0.0.1:4566"})
+async def test_a_functions_variables_hold_its_roles_credentials_over_whatever_the_image_says(world: World) -> None:
+    world.credentials = Credentials("ASIA1", "secret", "token", time.time() + 3_600)
+    function = world.function("environment", variables={"MINE": "1"})
+    seen = json.loads((await world.run(function)).payload)["environment"]
+    assert seen["MINE"] == "1"
+    assert seen["AWS_ENDPOINT_URL"] == "http://10.0.0.1:4566"
+    assert [seen[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")] == [
+        "ASIA1",
+        "secret",
+        "token",
+    ]
+    other = world.function("environment", "c2", variables={"AWS_ENDPOINT_URL": "http://mine"})
+    assert json.loads((await world.run(other)).payload)["environment"]["AWS_ENDPOINT_URL"] == "http://mine"
+
+
+@story()
+async def test_an_environment_is_retired_before_its_credentials_end(world: World) -> None:
+    world.credentials = Credentials("ASIA1", "secret", "token", time.time() + 3_600)
+    await world.run()
+    (first,) = world.environments
+    await world.run()
+    assert world.environments == [first]
+    first.credentials = Credentials("ASIA1", "secret", "token", time.time() + 62)  # an invocation may take 3 s
+    world.credentials = Credentials("ASIA2", "secret", "token", time.time() + 3_600)
+    await world.run()
+    (second,) = world.environments
+    assert second is not first
+    assert second.credentials == world.credentials
+
+
+@story()
+async def test_without_credentials_no_environment_starts_and_none_is_left(world: World) -> None:
+    world.credentials = HostFault("cannot assume the role: no answer")
+    with pytest.raises(HostFault, match="no answer"):
+        await world.run()
+    await until(lambda: not world.environments and not world.pool._memory_mb)
+    world.credentials = None
+    await world.run()
