@@ -160,7 +160,9 @@ class Telemetry:
             progress = self._progress.pop(report.invocation.request_id, None)
             if progress is None:
                 return ()
-            return progress.end(at, 0.0) if self._is_concurrent else progress.overhead(report.duration_ms)
+            return (
+                progress.end(at, report.duration_ms) if self._is_concurrent else progress.overhead(report.duration_ms)
+            )
         return ()
 
     def _offer_events(self, subscribers: "Iterable[Subscriber]", at: float, events: "list[tuple[str, Any]]") -> None:
@@ -270,7 +272,9 @@ class Progress:
         self._done_at, self._done_ms = at, duration_ms
         now = time.monotonic()
         latency_ms = ((self._answered or now) - self._delivered) * 1e3
-        latency = Span("responseLatency", self._delivered_at, latency_ms)
+        latency = Span(
+            "responseLatency", self._delivered_at, min(latency_ms, duration_ms)
+        )  # the whole was timed before
         if not self._answered:
             return (latency,)
         return latency, Span("responseDuration", self._answered_at, (now - self._answered) * 1e3)
