@@ -1,6 +1,6 @@
 """Tar archives as a stream of entries: ustar, GNU and PAX headers from whoever wrote them; no I/O of its own.
 
-The standard library's tarfile takes five times as long for a header; layers are read as they are decompressed.
+The standard library's tarfile takes four times as long for a header; layers are read as they are decompressed.
 Where formats leave room, this reads as Docker does, so that an image has the same files under both.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 BLOCK = 512
+END = bytes(BLOCK)
 MAX_SPECIAL = 1 << 20  # bytes of a long name, PAX records or a sparse map; what Docker's reader takes
 MAX_SEGMENTS = 1 << 16  # of a sparse file
 MAX_ID = (1 << 32) - 2  # the last user or group; above it is "none"
@@ -78,7 +79,7 @@ def entries(source: Source) -> Iterator[Entry]:
     extras = _Extras()
     while True:
         block = source.take(BLOCK)
-        if not block or not any(block):
+        if not block or block == END:
             return  # its end, or that of a file cut at a boundary, which Docker takes too
         _check(block)
         kind = block[156:157]
@@ -97,8 +98,7 @@ def _check(block: bytes) -> None:
     if len(block) < BLOCK:
         _fail("it ends within a header")
     stated = _number(block[148:156], "checksum")
-    field_sum = sum(block[148:156])
-    if stated != sum(block) - field_sum + 8 * 32:
+    if stated != sum(block) - sum(block[148:156]) + 8 * 32:
         signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + b" " * 8 + block[156:])
         if stated != signed:
             _fail("a header's checksum is wrong")
