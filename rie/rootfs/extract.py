@@ -158,6 +158,12 @@ class Extraction:
             raise TarError(
                 f"{names.shown(path)} is a hard link to {names.shown(entry.link)}, which is no file of this layer"
             ) from None
+        if stat.S_ISREG(os.lstat(path).st_mode):  # the last entry of a file describes it, as with Docker
+            if self._is_root:
+                os.chown(path, entry.uid, entry.gid)
+            os.chmod(path, entry.mode)
+            self._set_xattrs(path, entry)
+            os.utime(path, ns=_times(entry))
 
     def _link_or_fifo(self, path: bytes, entry: Entry) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -95,11 +96,10 @@ class _Pull:
             if self._layers.find(layer.diff_id) is None:
                 partial = self._layers.partial(layer)
                 try:
-                    self._unpack(layer, self._download(layer, partial), lock)
-                except OSError as error:
-                    raise self._host_fault(error) from error
+                    with self._naming_failures():
+                        self._unpack(layer, self._download(layer, partial), lock)
                 except DiskFull:
-                    partial.unlink(missing_ok=True)
+                    partial.unlink(missing_ok=True)  # others need the space more
                     raise
                 partial.unlink(missing_ok=True)
         self._watch(Step(layer.blob.digest, Phase.READY, layer.blob.size, layer.blob.size))
@@ -140,7 +140,11 @@ class _Pull:
                 self._layers.abandon(layer.diff_id)
             raise
 
-    def _host_fault(self, error: OSError) -> HostFault:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DiskFull(f"cannot pull image {self._reference}: {error}")
-        return HostFault(f"cannot pull image {self._reference}: {error}")
+    @contextmanager
+    def _naming_failures(self) -> Iterator[None]:
+        """What the host refuses in the block has our name."""
+        try:
+            yield
+        except OSError as error:
+            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFault
+            raise kind(f"cannot pull image {self._reference}: {error}") from error
