@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from rie.rootfs import names, tar
 from rie.rootfs.chunks import Chunks
@@ -23,13 +22,15 @@ MAX_DETOURS = 10_000  # each makes us look at all parents again; honest archives
 WHITEOUT = stat.S_IFCHR  # with device number 0:0
 
 
-@dataclass(slots=True)
 class Extracted:
     """What a layer came to: bytes of data, entries, and whether it hides everything below it."""
 
-    data_bytes: int = 0
-    entries: int = 0
-    is_opaque: bool = False
+    __slots__ = ("data_bytes", "entries", "is_opaque")
+
+    def __init__(self) -> None:
+        self.data_bytes = 0
+        self.entries = 0
+        self.is_opaque = False
 
 
 class Extraction:

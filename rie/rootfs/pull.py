@@ -19,6 +19,7 @@ from rie.rootfs.unpackers import Blob, Job, Unpackers
 
 DOWNLOADS = 3  # at a time, as Docker has it
 MAX_UNPACKERS = 4
+SMALL_BYTES = 8 << 20  # of blobs: less is unpacked before a second process has started
 MAX_IMAGE_BYTES = 10 << 30  # unpacked (lambda.md: code of an image, 10 GB)
 MAX_IMAGE_ENTRIES = 1_000_000  # files and directories; ten times what large images have
 
@@ -42,7 +43,8 @@ def pull(source: Source, contents: Contents, layers: Layers, watch: Watch) -> No
     if missing:
         # The largest first: what is unpacked last should be small.
         ordered = sorted(missing.values(), key=lambda layer: -layer.blob.size)
-        count = min(len(ordered), max(2, os.cpu_count() or 1), MAX_UNPACKERS)
+        is_small = sum(layer.blob.size for layer in ordered) < SMALL_BYTES
+        count = 1 if is_small else min(len(ordered), max(2, os.cpu_count() or 1), MAX_UNPACKERS)
         with Unpackers(count) as unpackers:
             _Pull(source, contents, layers, unpackers, watch).run(ordered)
     _check_size(contents, layers)
