@@ -275,6 +275,8 @@ class Extraction:
             try:
                 os.setxattr(place, name, value)
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):  # not the disk: an inode holds so much
+                    raise TarError(f"{names.shown(entry.name)} has attributes that are too large") from None
                 if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):  # the file system has none, as with Docker
                     raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -11,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rie.errors import HostFault, ImageNotFound
+from rie.errors import DiskFull, HostFault, ImageNotFound
 from rie.model.image import Image
 from rie.rootfs import progress, sources
 from rie.rootfs.collect import collect
@@ -81,10 +82,14 @@ class Images:
             return
         if watch is None:
             watch = progress.as_lines(on_progress or _nobody)
-        with lock(self._root / "lock", fcntl.LOCK_SH), self._opened(image.reference) as source:
-            contents = source.contents(image.architecture)
-            pull(source, contents, self._layers, watch)
-            self._records.write(Record(image, tuple(layer.diff_id for layer in contents.layers)))
+        try:
+            with lock(self._root / "lock", fcntl.LOCK_SH), self._opened(image.reference) as source:
+                contents = source.contents(image.architecture)
+                pull(source, contents, self._layers, watch)
+                self._records.write(Record(image, tuple(layer.diff_id for layer in contents.layers)))
+        except OSError as error:
+            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFault
+            raise kind(f"cannot keep image {image.reference}: {error}") from error
         threading.Thread(target=self.settle, name="settle", daemon=True).start()
 
     def layers(self, image: Image) -> tuple[Path, ...]:

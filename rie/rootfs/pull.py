@@ -45,8 +45,13 @@ def pull(source: Source, contents: Contents, layers: Layers, watch: Watch) -> No
         ordered = sorted(missing.values(), key=lambda layer: -layer.blob.size)
         is_small = sum(layer.blob.size for layer in ordered) < SMALL_BYTES
         count = 1 if is_small else min(len(ordered), max(2, os.cpu_count() or 1), MAX_UNPACKERS)
-        with Unpackers(count) as unpackers:
-            _Pull(source, contents, layers, unpackers, watch).run(ordered)
+        try:
+            with Unpackers(count) as unpackers:
+                _Pull(source, contents, layers, unpackers, watch).run(ordered)
+        except BaseException:
+            for layer in ordered:
+                layers.abandon(layer.diff_id)
+            raise
     _check_size(contents, layers)
 
 
@@ -128,19 +133,14 @@ class _Pull:
             self._watch(Step(layer.blob.digest, Phase.UNPACKING, done, layer.blob.size))
 
         on_read(0)
-        try:
-            with self._left:
-                limits = self._bytes_left, self._entries_left
-            job = Job(self._reference, layer.diff_id, blob, place, lock, *limits)
-            unpacked = self._unpackers.unpack(job, on_read, self._stop)
-            with self._left:
-                self._bytes_left = max(0, self._bytes_left - unpacked.data_bytes)
-                self._entries_left = max(0, self._entries_left - unpacked.entries)
-            self._layers.keep(layer.diff_id, unpacked)
-        except (ImageInvalid, HostFault) as error:
-            if not isinstance(error, Interrupted):
-                self._layers.abandon(layer.diff_id)
-            raise
+        with self._left:
+            limits = self._bytes_left, self._entries_left
+        job = Job(self._reference, layer.diff_id, blob, place, lock, *limits)
+        unpacked = self._unpackers.unpack(job, on_read, self._stop)
+        with self._left:
+            self._bytes_left = max(0, self._bytes_left - unpacked.data_bytes)
+            self._entries_left = max(0, self._entries_left - unpacked.entries)
+        self._layers.keep(layer.diff_id, unpacked)
 
     @contextmanager
     def _naming_failures(self) -> Iterator[None]:

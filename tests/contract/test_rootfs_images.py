@@ -367,13 +367,11 @@ def test_the_commands_pull_list_and_prune(tmp_path: Path) -> None:
             2_000_000,
             1,
         )
-        assert f"{registry.host}/app" in rie("images", *data).stdout
         missing = rie("pull", f"oci:{tmp_path}/none", *data)
         assert (missing.returncode, missing.stdout) == (1, "")
         assert missing.stderr.startswith("rie: cannot use image oci:")
     assert json.loads(rie("prune", "--json", *data).stdout) == {"freedBytes": 2_000_000}
-    assert rie("prune", *data).stdout == "freed 0.0 MB\n"
-    assert json.loads(rie("images", "--json", *data).stdout) == []
+    assert rie("images", *data).stdout.split() == ["REPOSITORY", "DIGEST", "ARCHITECTURE", "LAYERS", "SIZE", "SHARED"]
 
 
 def test_a_terminal_gets_bars(tmp_path: Path) -> None:

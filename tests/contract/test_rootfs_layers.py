@@ -298,6 +298,14 @@ def placed(entry: Item, parent: Path) -> Item:
     return made
 
 
+@pytest.mark.parametrize("size", [60_000, 100_000])
+def test_attributes_that_no_inode_holds_are_the_layers_fault(tmp_path: Path, size: int) -> None:
+    images = Images(tmp_path / "images")
+    image = assemble([archive(file("a", xattrs={"user.large": "x" * size}))])
+    with scripted(image) as registry, pytest.raises(ImageInvalid, match="attributes that are too large"):
+        images.prepare(images.resolve(registry.reference, "x86_64"))
+
+
 def test_links_within_the_image_are_followed_as_docker_does_and_never_leave_it(tmp_path: Path) -> None:
     made = archive(
         directory("usr"), directory("usr/lib"), symlink("lib", "usr/lib"), file("lib/inside", b"1"),

@@ -382,12 +382,13 @@ def test_threads_that_prepare_the_same_image_all_succeed(images: Images, registr
     assert failures == []
 
 
-def test_no_process_is_left_when_a_pull_has_failed(images: Images) -> None:
+def test_no_process_and_no_half_layer_is_left_when_a_pull_has_failed(images: Images, tmp_path: Path) -> None:
     before = children()
-    image = assemble([b"no archive at all", archive(file("a", noise(1 << 20)))])
+    image = assemble([b"no archive at all", *(archive(file("a", noise(4 << 20, number))) for number in range(3))])
     with scripted(image) as registry, pytest.raises(ImageInvalid):
         prepared(images, registry.reference)
     assert children() == before
+    assert list((tmp_path / "images/unpacking").iterdir()) == []
 
 
 def children() -> set[str]:
