@@ -64,8 +64,10 @@ def run(effort: Effort) -> Report:
         with serving() as registry:
             for number in range(sizes.rounds):
                 registry.push(REPOSITORY, str(number), _image(layers, number))
-            times = _measure(registry, scratch, sizes.rounds, {"ours": _ours, **others})
-            _forget(registry, sizes.rounds)
+            try:
+                times = _measure(registry, scratch, sizes.rounds, {"ours": _ours, **others})
+            finally:
+                _forget(registry, sizes.rounds)
     finally:
         shutil.rmtree(scratch)
     figures = [_figure(f"pull, beside {name}", times["ours"], times[name]) for name in others]
@@ -76,6 +78,10 @@ def run(effort: Effort) -> Report:
         tuple(figures),
         (f"{note}{sizes.layers} layers; each round an image that no party has seen; from a registry on this machine",),
     )
+
+
+SETTLING: list[Images] = []
+"""Images whose layers are still being written to the disk, which `_measure` waits for outside of what it times."""
 
 
 def _figure(name: str, ours: Sequence[float], peer: Sequence[float]) -> Figure:
@@ -91,10 +97,11 @@ def _measure(
     for number in range(rounds):
         for name in names if number % 2 else reversed(names):
             # Nothing is deleted between the rounds: ext4 is slow to give out what was just freed.
-            os.sync()
             began_at = time.monotonic()
             parties[name](registry.reference(REPOSITORY, str(number)), scratch / f"{number}-{name.partition(' ')[0]}")
             times[name].append(time.monotonic() - began_at)
+            while SETTLING:
+                SETTLING.pop().settle()
             print(f"round {number + 1}: {name} {times[name][-1]:.2f} s", file=sys.stderr)
     return times
 
@@ -103,6 +110,7 @@ def _ours(reference: str, place: Path) -> None:
     """As the manager does it."""
     images = Images(place)
     images.prepare(images.resolve(reference, "x86_64"))
+    SETTLING.append(images)
 
 
 def _docker(reference: str, place: Path) -> None:
@@ -122,7 +130,7 @@ def _call(command: Sequence[str]) -> None:
 
 def _forget(registry: Registry, rounds: int) -> None:
     references = [registry.reference(REPOSITORY, str(number)) for number in range(rounds)]
-    _call([*builder.docker(), "image", "rm", "--force", *references])
+    subprocess.run([*builder.docker(), "image", "rm", "--force", *references], capture_output=True, check=False)
 
 
 # -- the image ---------------------------------------------------------------------------------------------------------
