@@ -42,7 +42,7 @@ def _wanted(data: Path | None) -> list[str]:
             configuration.image.reference
             for function in store.all()
             for configuration in (function.configuration, function.serving)
-            if configuration is not None
+            if configuration is not None and configuration.image is not None
         ]
     finally:
         store.close()
