@@ -156,17 +156,24 @@ def descriptor(reference: Pinnable, what: str, entry: object) -> Descriptor:
     return Descriptor(digest, size)
 
 
-def contents(reference: Pinnable, digest: str, body: Mapping[str, Any], config: bytes, architecture: str) -> Contents:
-    """The pinned image of a manifest and its configuration; ImageInvalid for another platform or a malformed one."""
-    said = parse(reference, "configuration", config)
+def to_image(reference: Pinnable, digest: str, config: Mapping[str, Any], layers: int, architecture: str) -> Image:
+    """The pinned image that a configuration describes; ImageInvalid for another platform or a malformed one."""
     wanted = f"{OS}/{platform_of(reference, architecture)}"
-    found = f"{said.get('os')}/{said.get('architecture')}"
+    found = f"{config.get('os')}/{config.get('architecture')}"
     if found != wanted:
         raise ImageInvalid(str(reference), f"it is for {found}, not {wanted}")
-    rootfs = said.get("rootfs")
+    rootfs = config.get("rootfs")
     diffs = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(diffs, list) or len(diffs) != len(body["layers"]):
+    if not isinstance(diffs, list) or len(diffs) != layers:
         raise ImageInvalid(str(reference), "its configuration and its manifest have different layers")
+    return _image(reference, digest, config, architecture)
+
+
+def contents(reference: Pinnable, digest: str, body: Mapping[str, Any], config: bytes, architecture: str) -> Contents:
+    """The pinned image of a manifest and its configuration, with its layers. Raises ImageInvalid as `to_image`."""
+    said = parse(reference, "configuration", config)
+    image = to_image(reference, digest, said, len(body["layers"]), architecture)
+    diffs = said["rootfs"]["diff_ids"]
     if len(diffs) > MAX_LAYERS:
         raise ImageInvalid(str(reference), f"it has {len(diffs)} layers, more than {MAX_LAYERS}")
     layers = []
@@ -174,7 +181,7 @@ def contents(reference: Pinnable, digest: str, body: Mapping[str, Any], config: 
         if not isinstance(diff_id, str) or not is_digest(diff_id):
             raise ImageInvalid(str(reference), f"its layer has diff_id {diff_id!r}, where a sha256 one is needed")
         layers.append(Layer(descriptor(reference, "layer", entry), diff_id))
-    return Contents(_image(reference, digest, said, architecture), tuple(layers))
+    return Contents(image, tuple(layers))
 
 
 def _image(reference: Pinnable, digest: str, config: Mapping[str, Any], architecture: str) -> Image:
