@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from rie.api.permissions import Permissions
 from rie.api.service import create_app
 from rie.aws import Clients
 from rie.clock import SystemClock
+from rie.cloud import child
+from rie.cloud.child import Endpoint
 from rie.code.links import Links, key_in
 from rie.code.s3 import S3
 from rie.code.store import CodeStore
@@ -73,6 +75,7 @@ from rie.settings import Settings
 from rie.sources.assembly import EventSources
 from rie.sources.inspection import Inspection
 from rie.store import SqlStore
+from rie.triggers.assembly import Triggers
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +131,8 @@ class Node:
     invoker: Invoker
     _events: AsyncInvocations
     _sources: EventSources
+    _triggers: Triggers
+    _endpoint: Endpoint | None
     _pool: Pool
     _provisioning: Provisioning
     _deployment: Deployment
@@ -145,6 +150,10 @@ class Node:
         """
         loop = asyncio.get_running_loop()
         lock = await asyncio.to_thread(_lock, settings.data)
+        endpoint = None
+        if settings.with_aws:
+            endpoint, settings = _endpoint_of(settings)
+            await endpoint.open()
         engine = engine_for(settings)
         described = await engine.check()
         leftovers = await engine.reconcile()
@@ -227,12 +236,37 @@ class Node:
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
+        triggers = Triggers(invoker, mirror, clients, clock, scope, _owner(settings.data))
+        triggers.open(hands_over=endpoint is not None)
+        if endpoint is not None:
+            endpoint.listen(triggers.intake.take)
         await sweeper.open()
-        return cls(app, invoker, events, sources, pool, provisioning, deployment, sweeper, engine, store, roles, lock)
+        return cls(
+            app=app,
+            invoker=invoker,
+            _events=events,
+            _sources=sources,
+            _triggers=triggers,
+            _endpoint=endpoint,
+            _pool=pool,
+            _provisioning=provisioning,
+            _deployment=deployment,
+            _sweeper=sweeper,
+            _engine=engine,
+            _store=store,
+            _roles=roles,
+            _lock=lock,
+        )
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """Where the endpoint for AWS's services is that runs beside it."""
+        return None if self._endpoint is None else self._endpoint.url
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
         drained = asyncio.get_running_loop().time() + drain_s
+        await self._triggers.close()
         await self._sources.close()
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
@@ -244,8 +278,23 @@ class Node:
             await self._roles.close()
         with contextlib.suppress(HostFault):
             await self._engine.close()
+        if self._endpoint is not None:
+            await self._endpoint.close()
         self._store.close()
         os.close(self._lock)
+
+
+def _endpoint_of(settings: Settings) -> tuple[Endpoint, Settings]:
+    """The endpoint to run beside the manager, and the settings that use it; boto3 has its own from the environment."""
+    port, addresses, for_functions = child.place(settings.aws_port, settings.port + 1, settings.engine)
+    endpoint = Endpoint(port, addresses, settings.account, settings.data / "aws.log")
+    os.environ["AWS_ENDPOINT_URL"] = endpoint.url
+    return endpoint, replace(
+        settings,
+        function_endpoint_url=settings.function_endpoint_url or for_functions,
+        # Those of its STS would be no keys of this manager's; it takes any itself.
+        role_credentials="own" if settings.role_credentials == "auto" else settings.role_credentials,
+    )
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:

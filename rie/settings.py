@@ -37,7 +37,8 @@ class Settings:
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
     from: "own" (issued here), "sts" (AssumeRole), "none", or "auto": "sts" where boto3's settings name an endpoint.
-    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none.
+    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none. `with_aws` runs an endpoint for AWS's
+    other services beside the manager, on `aws_port` (0: the one after `port`, or any that is free).
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +61,8 @@ class Settings:
     function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
     runtimes: str = ""
+    with_aws: bool = False
+    aws_port: int = 0
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
@@ -73,6 +76,8 @@ class Settings:
             )
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
+        if not 0 <= self.aws_port < 65_536:
+            raise SettingsError(f"cannot use port {self.aws_port} for AWS's services: it is not between 0 and 65535")
         if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1 or self.unreserved < 0:
             raise SettingsError(
                 "cannot use these limits: idle and concurrency must be above 0, drain and unreserved not below"
@@ -110,6 +115,7 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 def _convert(name: str, text: str) -> object:
     kind = {
         "port": int,
+        "aws_port": int,
         "concurrency": int,
         "unreserved": int,
         "memory_mb": int,
@@ -119,7 +125,7 @@ def _convert(name: str, text: str) -> object:
     }.get(name)
     if name in ("data", "bundle", "keys"):
         return Path(text).expanduser()
-    if name in ("auth", "insecure_no_auth"):
+    if name in ("auth", "insecure_no_auth", "with_aws"):
         if text.lower() not in YES + NO:
             raise SettingsError(f"cannot read RIE_{name.upper()}: {text!r} is neither 1 nor 0")
         return text.lower() in YES
