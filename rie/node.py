@@ -19,7 +19,7 @@ from rie import bundle
 from rie.api.handlers import handlers
 from rie.api.permissions import Permissions
 from rie.api.service import create_app
-from rie.aws import Clients
+from rie.aws import Clients, has_endpoint
 from rie.clock import SystemClock
 from rie.cloud import child
 from rie.cloud.child import Endpoint
@@ -43,6 +43,8 @@ from rie.functions.ledger import Ledger
 from rie.functions.preparation import Preparation
 from rie.functions.runtimes import read_table
 from rie.functions.sweeper import Sweeper
+from rie.gateway.definitions import of_endpoint
+from rie.gateway.door import Gateway
 from rie.iam.caller import Identity
 from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
 from rie.iam.sessions import Credentials, Sessions, master_key
@@ -65,6 +67,7 @@ from rie.model.record import Kind, Place, place_of
 from rie.model.recursion import RECURSION
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
+from rie.plane.apis import Apis
 from rie.plane.app import IDENTITY, NodeApp
 from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
@@ -231,7 +234,9 @@ class Node:
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
         admin = Admin(pool, directory, logs, described)
-        app = NodeApp(gate, Invocations(invoker, gate), admin, Sts(gate, sessions), control, Downloads(links, code))
+        apis = Apis(_gateway(invoker, clients, scope, settings), settings.port)
+        sts = Sts(gate, sessions)
+        app = NodeApp(gate, Invocations(invoker, gate), admin, sts, control, apis, Downloads(links, code))
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
@@ -295,6 +300,11 @@ def _endpoint_of(settings: Settings) -> tuple[Endpoint, Settings]:
         # Those of its STS would be no keys of this manager's; it takes any itself.
         role_credentials="own" if settings.role_credentials == "auto" else settings.role_credentials,
     )
+
+
+def _gateway(invoker: Invoker, clients: Clients, scope: Scope, settings: Settings) -> Gateway:
+    define = (lambda api_id: of_endpoint(clients, api_id, scope)) if has_endpoint("apigateway") else None
+    return Gateway(invoker, scope, define, settings.routes)
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:

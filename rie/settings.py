@@ -38,7 +38,8 @@ class Settings:
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
     from: "own" (issued here), "sts" (AssumeRole), "none", or "auto": "sts" where boto3's settings name an endpoint.
     `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none. `with_aws` runs an endpoint for AWS's
-    other services beside the manager, on `aws_port` (0: the one after `port`, or any that is free).
+    other services beside the manager, on `aws_port` (0: the one after `port`, or any that is free). `routes` is a
+    file of APIs that the gateway answers (rie/gateway/definitions.py).
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +64,7 @@ class Settings:
     runtimes: str = ""
     with_aws: bool = False
     aws_port: int = 0
+    routes: Path | None = None
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
@@ -123,7 +125,7 @@ def _convert(name: str, text: str) -> object:
         "drain_s": float,
         "async_delay_scale": float,
     }.get(name)
-    if name in ("data", "bundle", "keys"):
+    if name in ("data", "bundle", "keys", "routes"):
         return Path(text).expanduser()
     if name in ("auth", "insecure_no_auth", "with_aws"):
         if text.lower() not in YES + NO:

@@ -59,6 +59,9 @@ def serve(
     aws_port: Annotated[
         int | None, typer.Option(help="Port of --with-aws. [default: the one after --port, or any that is free]")
     ] = None,
+    routes: Annotated[
+        Path | None, typer.Option(help="A TOML file of HTTP and REST APIs whose routes invoke functions.")
+    ] = None,
 ) -> None:
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 
@@ -88,5 +91,6 @@ def serve(
             runtimes=" ".join(runtime) if runtime else None,
             with_aws=with_aws,
             aws_port=aws_port,
+            routes=routes.absolute() if routes else None,
         )
     )

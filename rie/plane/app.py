@@ -14,6 +14,7 @@ from rie.errors import ServiceError
 from rie.iam.caller import Identity
 from rie.iam.decision import Call, authorize, refusal
 from rie.plane import admin
+from rie.plane.apis import Apis
 from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
 from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond, sent_from
@@ -40,6 +41,7 @@ class NodeApp:
         admin_app: AsgiApp,
         sts: Sts,
         control: AsgiApp,
+        apis: Apis,
         downloads: AsgiApp | None = None,
     ) -> None:
         self._gate = gate
@@ -48,10 +50,13 @@ class NodeApp:
         self._admin = admin_app
         self._sts = sts
         self._control = control
+        self._apis = apis
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         raw_path = scope["raw_path"]
-        if any(name == b"origin" for name, _ in scope["headers"]):
+        if self._apis.takes(scope):
+            await self._apis(scope, receive, send)
+        elif any(name == b"origin" for name, _ in scope["headers"]):
             await respond(send, *_refusal(BROWSER))
         elif Invocations.takes(scope["method"], raw_path):
             await self._invocations(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Events as functions get them from S3, SNS and EventBridge, of what an endpoint tells; pure (lambda.md §10.1–10.3)."""
+"""Events as functions get them from S3, SNS and EventBridge, of what an endpoint tells; pure (lambda.md §10.1)."""
 
 from __future__ import annotations
 
