@@ -54,7 +54,7 @@ class NodeApp:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         raw_path = scope["raw_path"]
-        if self._apis.takes(scope):
+        if Apis.takes(scope):
             await self._apis(scope, receive, send)
         elif any(name == b"origin" for name, _ in scope["headers"]):
             await respond(send, *_refusal(BROWSER))

@@ -46,7 +46,7 @@ def app(world: World) -> NodeApp:
     async def nothing(*_: Any) -> None:
         raise AssertionError("not for this application")
 
-    return NodeApp(nothing, nothing, nothing, nothing, nothing, Downloads(world.links, world.code))  # type: ignore[arg-type]
+    return NodeApp(nothing, nothing, nothing, nothing, nothing, nothing, Downloads(world.links, world.code))  # type: ignore[arg-type]
 
 
 def location(world: World) -> str:
