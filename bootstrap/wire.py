@@ -37,6 +37,11 @@ FUNCTION_ARN = "X-Rie-Function-Arn"
 PATIENCE = "X-Rie-Patience"
 # Sandbox to manager: what REPORT says, as "duration_ms;billed_ms;max_memory_mb;init_ms-or-empty;status".
 REPORT = "X-Rie-Report"
+# Sandbox to manager, of an answer in pieces: the content type that the runtime gave it, as a header; and as trailers
+# REPORT, LOG_RESULT and, if it failed on its way, the error's type and the error itself in base64.
+STREAM_TYPE = "X-Rie-Stream-Type"
+STREAM_ERROR = "X-Rie-Stream-Error"
+STREAM_ERROR_BODY = "X-Rie-Stream-Error-Body"
 
 # Headers of an invocation, runtime's side.
 RUNTIME_REQUEST_ID = "Lambda-Runtime-Aws-Request-Id"

@@ -35,18 +35,21 @@ from rie.functions.ledger import Ledger
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
+from rie.invoke.urls import UrlDirectory
 from rie.logs.files import LogFiles, StreamWriter
 from rie.model.alias import ALIASES
 from rie.model.event import EVENT_INVOKE
 from rie.model.function import LATEST, Function, FunctionKey
+from rie.model.function_url import FUNCTION_URLS, URL_IDS
 from rie.model.image import Image
 from rie.model.mapping import MAPPINGS
 from rie.model.record import Kind, Place, place_of
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import NodeApp
-from rie.plane.http import AsgiApp
+from rie.plane.control import AsgiApp, Control
 from rie.plane.invocations import Invocations
+from rie.plane.urls import FunctionUrls, OpenGate
 from rie.settings import Settings
 from rie.sources.assembly import EventSources
 from rie.sources.inspection import Inspection
@@ -58,6 +61,8 @@ MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations nee
     ALIASES,
     EVENT_INVOKE,
     MAPPINGS,
+    FUNCTION_URLS,
+    URL_IDS,
 )
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
@@ -125,6 +130,7 @@ class Node:
         logs = LogFiles(settings.data / "logs")
         mirror = Mirror()
         directory = Directory(mirror=mirror)
+        url_directory = UrlDirectory(mirror)
         pool = Pool(engine, _pool_settings(settings), lambda environment: _sink(logs, environment))
 
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
@@ -156,11 +162,17 @@ class Node:
         invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
-        domain = Domain.over(catalog, ledger, clock, Inspection(clients))
+        domain = Domain.over(catalog, ledger, clock, Inspection(clients), settings.url_pattern)
         flask = create_app(handlers(domain), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
-        control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
-        app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
+        control = Control(cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS)))
+        pace = settings.stream_mib_per_s
+        app = NodeApp(
+            Invocations(invoker, scope, pace),
+            FunctionUrls(invoker, url_directory, OpenGate(), settings.port, pace),
+            Admin(pool, directory, logs, described),
+            control,
+        )
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)

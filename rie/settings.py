@@ -13,6 +13,15 @@ from rie.errors import SettingsError
 
 MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
+_NUMBERS = {
+    "port": int,
+    "concurrency": int,
+    "memory_mb": int,
+    "idle_s": float,
+    "drain_s": float,
+    "async_delay_scale": float,
+    "stream_mib_per_s": float,
+}
 
 
 def default_data() -> Path:
@@ -28,7 +37,10 @@ class Settings:
 
     `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
     promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown;
-    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute).
+    `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s instead of a minute);
+    `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
+    empty for this listener by way of *.localhost; `stream_mib_per_s` how fast a streamed answer goes past its first
+    6 MB (the service: 2), 0 for as fast as it can.
     """
 
     host: str = "127.0.0.1"
@@ -44,16 +56,26 @@ class Settings:
     idle_s: float = 600.0
     drain_s: float = 20.0
     async_delay_scale: float = 1.0
+    urls: str = ""
+    stream_mib_per_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
-        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1:
-            raise SettingsError("cannot use these limits: idle and concurrency must be above 0, drain not below")
+        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1 or self.stream_mib_per_s < 0:
+            raise SettingsError(
+                "cannot use these limits: idle and concurrency must be above 0, drain and rate not below"
+            )
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
             raise SettingsError(f"cannot use account {self.account!r}: it is not 12 digits")
+
+    @property
+    def url_pattern(self) -> str:
+        """How function URLs are spelt, with {url_id} and {region} in it."""
+        scheme, _, domain = (self.urls.rstrip("/") or f"http://localhost:{self.port}").rpartition("://")
+        return f"{scheme or 'http'}://{{url_id}}.lambda-url.{{region}}.{domain}/"
 
     @property
     def database_url(self) -> str:
@@ -76,14 +98,7 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 
 
 def _convert(name: str, text: str) -> object:
-    kind = {
-        "port": int,
-        "concurrency": int,
-        "memory_mb": int,
-        "idle_s": float,
-        "drain_s": float,
-        "async_delay_scale": float,
-    }.get(name)
+    kind = _NUMBERS.get(name)
     if name in ("data", "bundle"):
         return Path(text).expanduser()
     if kind is None:

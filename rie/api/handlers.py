@@ -14,6 +14,7 @@ from rie.api import (
     functions,
     mappings,
     tags,
+    urls,
     versions,
 )
 from rie.api.context import RequestContext
@@ -26,10 +27,12 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "CreateAlias": aliases.create_alias,
     "CreateEventSourceMapping": mappings.create_event_source_mapping,
     "CreateFunction": functions.create_function,
+    "CreateFunctionUrlConfig": urls.create_function_url_config,
     "DeleteAlias": aliases.delete_alias,
     "DeleteEventSourceMapping": mappings.delete_event_source_mapping,
     "DeleteFunction": functions.delete_function,
     "DeleteFunctionEventInvokeConfig": event_invoke.delete_function_event_invoke_config,
+    "DeleteFunctionUrlConfig": urls.delete_function_url_config,
     "GetAccountSettings": account.get_account_settings,
     "GetAlias": aliases.get_alias,
     "GetEventSourceMapping": mappings.get_event_source_mapping,
@@ -38,9 +41,11 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "GetFunctionConcurrency": concurrency.get_function_concurrency,
     "GetFunctionConfiguration": functions.get_function_configuration,
     "GetFunctionEventInvokeConfig": event_invoke.get_function_event_invoke_config,
+    "GetFunctionUrlConfig": urls.get_function_url_config,
     "ListAliases": aliases.list_aliases,
     "ListEventSourceMappings": mappings.list_event_source_mappings,
     "ListFunctionEventInvokeConfigs": event_invoke.list_function_event_invoke_configs,
+    "ListFunctionUrlConfigs": urls.list_function_url_configs,
     "ListFunctions": functions.list_functions,
     "ListTags": tags.list_tags,
     "ListVersionsByFunction": versions.list_versions_by_function,
@@ -53,6 +58,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "UpdateFunctionCode": functions.update_function_code,
     "UpdateFunctionConfiguration": functions.update_function_configuration,
     "UpdateFunctionEventInvokeConfig": event_invoke.update_function_event_invoke_config,
+    "UpdateFunctionUrlConfig": urls.update_function_url_config,
 }
 
 

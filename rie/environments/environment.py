@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import uuid
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +25,7 @@ from rie.environments.variables import variables_for
 from rie.errors import HostFault, ImageNotFound, SandboxFailed
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
-from rie.model.invocation import Invocation, Outcome
+from rie.model.invocation import Invocation, Listener, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ LOG_READ = 65_536
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
 # somebody works on after the answer; then another environment is the quicker way.
 PATIENCE = "0.05"
+_REPORT, _STREAM_ERROR, _STREAM_ERROR_BODY, _FUNCTION_ERROR, _LOG_RESULT = (
+    name.lower()
+    for name in (wire.REPORT, wire.STREAM_ERROR, wire.STREAM_ERROR_BODY, wire.FUNCTION_ERROR, wire.LOG_RESULT)
+)
 
 
 class StillBusy(Exception):
@@ -81,6 +85,13 @@ class Environment:
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
         self._sink: LogSink | None = None
+        self._heads = tuple(
+            f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n{wire.PATIENCE}: {PATIENCE}\r\n"
+            for prefix, suffix in (
+                (wire.INVOKE_PREFIX, wire.INVOKE_SUFFIX),
+                (wire.STREAM_PREFIX, wire.STREAM_SUFFIX),
+            )
+        )
 
     def __repr__(self) -> str:
         return f"<Environment {self.environment_id[:8]} {self.function.key.name} {self.state.value}>"
@@ -100,7 +111,7 @@ class Environment:
         self._door = door
         door.on_lost(on_exit)
         try:
-            answer = await door.request("GET", wire.INIT_PATH, [], b"", INIT_LIMIT_S + MARGIN_S)
+            answer = await door.request(_ask(wire.INIT_PATH), b"", INIT_LIMIT_S + MARGIN_S)
         except TimeoutError:
             raise SandboxFailed(f"cannot initialise {self!r}: no word within {INIT_LIMIT_S + MARGIN_S} s") from None
         if answer.status != 200:
@@ -120,29 +131,29 @@ class Environment:
     async def finish(self) -> None:
         """Wait until the last invocation's phase has ended. Raises SandboxFailed, TimeoutError."""
         assert self._door is not None
-        await self._door.request("GET", wire.IDLE_PATH, [], b"", self.configuration.timeout_s + MARGIN_S)
+        await self._door.request(_ask(wire.IDLE_PATH), b"", self.configuration.timeout_s + MARGIN_S)
 
-    async def invoke(self, invocation: Invocation) -> Outcome:
-        """Run one invocation to its answer. Raises SandboxFailed when the sandbox died; then: `stop`.
+    async def invoke(self, invocation: Invocation, listener: Listener | None = None) -> Outcome:
+        """Run one invocation to its answer, which a listener hears as it is made, if the runtime makes it in pieces.
+
+        Raises SandboxFailed when the sandbox died; then: `stop`.
 
         Raises StillBusy, having run nothing, if the phase of the one before does not end: the runtime or an extension
         may work on after the answer.
         """
         assert self._door is not None
-        headers = [
-            (wire.REQUEST_ID, invocation.request_id),
-            (wire.FUNCTION_ARN, invocation.function_arn),
-            (wire.TRACE_ID, invocation.trace_id),
-            (wire.PATIENCE, PATIENCE),
-        ]
+        head = self._heads[listener is not None] + (
+            f"{wire.REQUEST_ID}: {invocation.request_id}\r\n"
+            f"{wire.FUNCTION_ARN}: {invocation.function_arn}\r\n"
+            f"{wire.TRACE_ID}: {invocation.trace_id}\r\n"
+        )
         if invocation.client_context:
-            headers.append((wire.CLIENT_CONTEXT, invocation.client_context))
+            head += f"{wire.CLIENT_CONTEXT}: {invocation.client_context}\r\n"
         if invocation.wants_log:
-            headers.append((wire.LOG_TYPE, "Tail"))
-        path = f"{wire.INVOKE_PREFIX}{self.function.key.name}{wire.INVOKE_SUFFIX}"
+            head += f"{wire.LOG_TYPE}: Tail\r\n"
         within_s = self.configuration.timeout_s + MARGIN_S
         try:
-            answer = await self._door.request("POST", path, headers, invocation.payload, within_s)
+            answer = await self._door.request(head, invocation.payload, within_s, listener)
         except TimeoutError:
             log.warning("%r did not end its invocation within %.0f s; it will be destroyed", self, within_s)
             return self._overdue(invocation)
@@ -177,6 +188,7 @@ class Environment:
             billed_ms=billed_ms(report),
             max_memory_mb=used_mb,
             status="timeout",
+            error_type="Sandbox.Timedout",
         )
 
     @property
@@ -255,17 +267,25 @@ def _log_stream(function: Function, configuration: Configuration, environment_id
     return f"{time.strftime('%Y/%m/%d', time.gmtime())}/{name}[{function.version}]{environment_id}"
 
 
+def _ask(path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: sandbox\r\n"
+
+
 def _outcome(answer: DoorAnswer, version: str) -> Outcome:
+    """What an answer says. Raises ValueError for one that no bootstrap gives."""
     headers = answer.headers
-    duration, billed, memory, init, status = headers.get(wire.REPORT.lower(), "0;0;0;;success").split(";")
+    duration, billed, memory, init, status = headers.get(_REPORT, "0;0;0;;success").split(";")
+    error_type = headers.get(_STREAM_ERROR, "")
     return Outcome(
-        payload=answer.body,
+        payload=b64decode(headers.get(_STREAM_ERROR_BODY, "")) if answer.is_heard else answer.body,
         executed_version=version,
-        function_error=headers.get(wire.FUNCTION_ERROR.lower()),
-        log_tail=headers.get(wire.LOG_RESULT.lower()),
+        function_error="Unhandled" if error_type else headers.get(_FUNCTION_ERROR),
+        log_tail=headers.get(_LOG_RESULT),
         duration_ms=float(duration),
         billed_ms=int(billed),
         max_memory_mb=int(memory),
         init_ms=float(init) if init else None,
         status=status,
+        is_heard=answer.is_heard,
+        error_type=error_type,
     )

@@ -10,6 +10,7 @@ from rie.functions.catalog import Catalog
 from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.ledger import Ledger
 from rie.functions.mappings import EventSourceMappings, Inspect
+from rie.functions.urls import URL_PATTERN, Urls
 from rie.functions.versions import Versions
 
 
@@ -23,10 +24,16 @@ class Domain:
     aliases: Aliases
     event_invoke: EventInvokeConfigs
     mappings: EventSourceMappings
+    urls: Urls
 
     @classmethod
-    def over(cls, catalog: Catalog, ledger: Ledger, clock: Clock, inspect: Inspect) -> Domain:
-        """All parts, built; `inspect` looks at event sources before a mapping of them is taken on."""
+    def over(
+        cls, catalog: Catalog, ledger: Ledger, clock: Clock, inspect: Inspect, url_pattern: str = URL_PATTERN
+    ) -> Domain:
+        """All parts, built; `inspect` looks at event sources before a mapping of them is taken on.
+
+        `url_pattern` as `Urls` has it.
+        """
         return cls(
             catalog=catalog,
             ledger=ledger,
@@ -34,4 +41,5 @@ class Domain:
             aliases=Aliases(catalog, ledger),
             event_invoke=EventInvokeConfigs(catalog, ledger, clock),
             mappings=EventSourceMappings(catalog, ledger, clock, inspect),
+            urls=Urls(catalog, ledger, clock, url_pattern),
         )

@@ -1,21 +1,20 @@
-"""The one ASGI application of a node: routes to the invocations, the admin paths and the control plane."""
+"""What a node's listener asks: routes to the invocations, the admin paths and the control plane."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import ItemsView, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from rie.api.errors import render_error
 from rie.errors import ServiceError
 from rie.plane import admin
-from rie.plane.http import AsgiApp, AsgiScope, ClientGone, Receive, Send, read_body, respond
+from rie.plane.connection import Connection, Request
 from rie.plane.invocations import Invocations
+from rie.plane.urls import FunctionUrls
+
+Answerer = Callable[[Request, Connection], Awaitable[None]]
 
 MAX_BODY = 70_167_211  # AWS limit: a request with a package of 50 MB in base64
-BODY_LIMIT_S = 60.0
 LARGE = ServiceError("RequestEntityTooLargeException", f"Request must be smaller than {MAX_BODY} bytes")
-SLOW = ServiceError("RequestTimeoutException", f"The request was not whole after {BODY_LIMIT_S:.0f} s", status=408)
 # Nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
 BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an Origin header) are refused.")
 
@@ -23,44 +22,31 @@ BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an 
 class NodeApp:
     """Built once the node is open."""
 
-    def __init__(self, invocations: Invocations, admin_app: AsgiApp, control: AsgiApp) -> None:
+    def __init__(self, invocations: Invocations, urls: FunctionUrls, admin_app: Answerer, control: Answerer) -> None:
         self._invocations = invocations
+        self._urls = urls
         self._admin = admin_app
         self._control = control
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        raw_path = scope["raw_path"]
-        if any(name == b"origin" for name, _ in scope["headers"]):
-            await respond(send, *_refusal(BROWSER))
-        elif Invocations.takes(scope["method"], raw_path):
-            await self._invocations(scope, receive, send)
-        elif raw_path.startswith(admin.PREFIX):
-            await self._admin(scope, receive, send)
-        else:
-            await self._answer_control(scope, receive, send)
+    def limit_of(self, request: Request) -> int:
+        """See `listener.App.limit_of`."""
+        if Invocations.takes(request):
+            return Invocations.max_body
+        return FunctionUrls.max_body if self._urls.takes(request) else MAX_BODY
 
-    async def _answer_control(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """A thread is taken only once the request is whole: slow senders would use them all up."""
-        try:
-            body = await asyncio.wait_for(read_body(receive, MAX_BODY), BODY_LIMIT_S)
-        except ClientGone:
-            return
-        except TimeoutError:
-            await respond(send, *_refusal(SLOW))
-            return
-        if body is None:
-            await respond(send, *_refusal(LARGE))
-            return
-        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def replay() -> MutableMapping[str, Any]:
-            for message in messages:
-                return message
-            return await receive()
-
-        await self._control(scope, replay, send)
+    def __call__(self, request: Request, exchange: Connection) -> Awaitable[None]:
+        """Answer a request."""
+        if self._urls.takes(request):
+            return self._urls(request, exchange)
+        if "origin" in request.headers:
+            return _refuse(exchange, BROWSER)
+        if Invocations.takes(request):
+            return self._invocations(request, exchange)
+        if request.path.startswith(admin.PREFIX):
+            return self._admin(request, exchange)
+        return _refuse(exchange, LARGE) if request.body is None else self._control(request, exchange)
 
 
-def _refusal(error: ServiceError) -> tuple[int, ItemsView[str, str], bytes]:
+async def _refuse(exchange: Connection, error: ServiceError) -> None:
     status, headers, body = render_error(error)
-    return status, headers.items(), body
+    exchange.respond(status, headers.items(), body)
