@@ -211,7 +211,8 @@ class Door(asyncio.Protocol):
                     f"{wire.STREAM_TYPE}: {kind}\r\n{wire.EXECUTED_VERSION}: {version}\r\nTransfer-Encoding: chunked"
                 )
                 self._write(f"HTTP/1.1 200 OK\r\n{lines}\r\n\r\n".encode())
-            self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if piece:
+                self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await self._is_ready.wait()
         return b""
 
