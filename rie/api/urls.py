@@ -6,23 +6,19 @@ from rie.api.context import RequestContext
 from rie.api.functions import addressed
 from rie.api.paging import marker, page_size, read_marker
 from rie.api.parse import Params
-from rie.api.validate import breach
 from rie.api.views import View
 from rie.arn import function_arn
-from rie.errors import ServiceError
 from rie.functions.domain import Domain
 from rie.functions.urls import UrlChange
 from rie.model.function import FunctionKey
 from rie.model.function_url import BUFFERED, Cors, FunctionUrl
 
 _MARKER = "urls"
-# `FunctionUrlQualifier` of the service model: aliases only.
-_QUALIFIER = r"((?!^\d+$)^[0-9a-zA-Z-_]+$)"
 
 
 def create_function_url_config(domain: Domain, context: RequestContext, params: Params) -> View:
     """CreateFunctionUrlConfig: 201; InvokeMode only if it was asked for."""
-    key, qualifier = _addressed(context, params)
+    key, qualifier = addressed(context, params)
     url = domain.urls.create(key, qualifier, _change(params))
     view = _view(domain, key, qualifier, url)
     del view["LastModifiedTime"]
@@ -31,20 +27,20 @@ def create_function_url_config(domain: Domain, context: RequestContext, params: 
 
 def get_function_url_config(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunctionUrlConfig."""
-    key, qualifier = _addressed(context, params)
+    key, qualifier = addressed(context, params)
     url = domain.urls.get(key, qualifier)
     return {**_view(domain, key, qualifier, url), "InvokeMode": url.invoke_mode or BUFFERED}
 
 
 def update_function_url_config(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionUrlConfig: only the members that are given change."""
-    key, qualifier = _addressed(context, params)
+    key, qualifier = addressed(context, params)
     return _view(domain, key, qualifier, domain.urls.update(key, qualifier, _change(params)))
 
 
 def delete_function_url_config(domain: Domain, context: RequestContext, params: Params) -> View:
     """DeleteFunctionUrlConfig: 204."""
-    domain.urls.delete(*_addressed(context, params))
+    domain.urls.delete(*addressed(context, params))
     return {}
 
 
@@ -52,11 +48,7 @@ def list_function_url_configs(domain: Domain, context: RequestContext, params: P
     """ListFunctionUrlConfigs: the function's and its aliases'."""
     key, _ = addressed(context, params)
     after = read_marker(_MARKER, params)
-    found = [
-        (qualifier, url)
-        for qualifier, url in domain.urls.of_function(key)
-        if (qualifier or "") > (after or "") or after is None
-    ]
+    found = [each for each in domain.urls.of_function(key) if after is None or (each[0] or "") > after]
     page = found[: page_size(params)]
     return {
         "FunctionUrlConfigs": [
@@ -64,15 +56,6 @@ def list_function_url_configs(domain: Domain, context: RequestContext, params: P
         ],
         "NextMarker": marker(_MARKER, page[-1][0] or "") if len(found) > len(page) else None,
     }
-
-
-def _addressed(context: RequestContext, params: Params) -> tuple[FunctionKey, str | None]:
-    """The function and the alias, if one is named; numbers and $LATEST have no URL of their own."""
-    key, qualifier = addressed(context, params)
-    if qualifier is not None and (qualifier.isdigit() or "$" in qualifier):
-        text = breach(qualifier, "qualifier", f"Member must satisfy regular expression pattern: {_QUALIFIER}")
-        raise ServiceError("ValidationException", f"1 validation error detected: {text}")
-    return key, qualifier
 
 
 def _change(params: Params) -> UrlChange:
