@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import boto3
 from botocore.config import Config
@@ -87,7 +89,7 @@ def _at_once(ours: Address, theirs: Address, sizes: Sizes) -> Figure:
     """Eight clients of the manager against the one that the peer bears."""
     name = f"throughput, {CLIENTS} clients of the manager, 1 of the peer"
     say(f"{name}: {sizes.crowd_rounds} rounds of {sizes.invocations}")
-    crowd(ours, CLIENTS, WARM_UP)  # starts as many environments
+    _warm_up(ours, CLIENTS)
     rates = [
         ([_rate(ours, CLIENTS, sizes.invocations)], [_rate(theirs, 1, sizes.invocations)], [_rate(ours, 1, 200)])
         for _ in range(sizes.crowd_rounds)
@@ -111,12 +113,22 @@ def _beside_sam(ours: Address, sizes: Sizes, notes: list[str]) -> Iterator[Figur
     with sam.serving(program) as theirs:
         first_answer(theirs)
         crowd(theirs, SAM_CLIENTS, 2 * SAM_CLIENTS)
-        crowd(ours, SAM_CLIENTS, WARM_UP)
+        _warm_up(ours, SAM_CLIENTS)
         rates = [
             ([_rate(ours, SAM_CLIENTS, sizes.invocations)], [_rate(theirs, SAM_CLIENTS, sizes.sam_invocations)])
             for _ in range(sizes.sam_rounds)
         ]
     yield compare(name, "invocations/s", [a for a, _ in rates], [b for _, b in rates], more_is_better=True)
+
+
+def _warm_up(manager: Address, clients: int) -> None:
+    """Have as many environments wait as clients will come."""
+    until = time.monotonic() + READY_S
+    while len([each for each in _told(manager[1], "environments") if each["state"] == "idle"]) < clients:
+        crowd(manager, clients, 2 * clients)
+        if time.monotonic() > until:
+            raise CallFailed(f"cannot warm up: there are no {clients} idle environments after {READY_S:.0f} s")
+        time.sleep(0.5)
 
 
 def _rate(address: Address, clients: int, invocations: int) -> float:
@@ -142,7 +154,7 @@ def _manager(bench: Workbench, ours: Path, notes: list[str]) -> Iterator[Address
         ):
             try:
                 _deploy(port, reference, process, Path(data, "serve.log"))
-                notes.append(f"engine of the manager: {_engine(port)}")
+                notes.append(f"engine of the manager: {_told(port, 'health')['engine']}")
                 yield "127.0.0.1", port
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -179,8 +191,6 @@ def _deploy(port: int, reference: str, process: subprocess.Popen[bytes], log: Pa
     client.get_waiter("function_active_v2").wait(FunctionName="function")
 
 
-def _engine(port: int) -> str:
-    from urllib.request import urlopen
-
-    with urlopen(f"http://127.0.0.1:{port}/_rie/health", timeout=10) as response:
-        return str(json.loads(response.read())["engine"])
+def _told(port: int, what: str) -> Any:
+    with urlopen(f"http://127.0.0.1:{port}/_rie/{what}", timeout=10) as response:
+        return json.loads(response.read())

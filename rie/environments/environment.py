@@ -34,6 +34,10 @@ INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
 MARGIN_S = 3.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
+# How long lines may lie before they are read, outside of an invocation's end: each wake-up for one costs as much as a
+# tenth of a warm invocation. Who writes more than a few lines meanwhile is read without a pause.
+LOG_PAUSE_S = 0.02
+LOG_FLOOD = 8_192
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
 # somebody works on after the answer; then another environment is the quicker way.
 PATIENCE = "0.05"
@@ -85,6 +89,8 @@ class Environment:
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
         self._sink: LogSink | None = None
+        self._log_pause: asyncio.TimerHandle | None = None
+        self._log_has_ended = False
         self._heads = tuple(
             f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n{wire.PATIENCE}: {PATIENCE}\r\n"
             for prefix, suffix in (
@@ -103,7 +109,7 @@ class Environment:
         """
         self._sink = sink
         self._sandbox = await self._start_sandbox(engine)
-        asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
+        asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
         door = await self._sandbox.connect(Door)
@@ -162,6 +168,7 @@ class Environment:
         if answer.status != 200:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
+        asyncio.get_running_loop().call_soon(self._read_log_again)  # after whoever waits has got the answer
         try:
             outcome = _outcome(answer, self.function.version)
         except ValueError:
@@ -204,10 +211,10 @@ class Environment:
         if self._door is not None:
             self._door.close()
         if self._sandbox is not None:
+            self._stop_reading()
             with contextlib.suppress(OSError, ValueError):
                 while self._read_log():
                     pass
-                asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
             await self._destroy(self._sandbox)
         if self._sink is not None:
             self._sink.close()
@@ -226,19 +233,42 @@ class Environment:
         log.error("gave up on the sandbox of %r; the next start of the manager removes it", self)
         return None
 
-    def _read_log(self) -> bool:
-        """Take one block of the log, so that others have their turn; False if none is there."""
+    def _log_came(self) -> None:
+        """The log can be read: now, and not again before the pause is over."""
+        if self._read_log() < LOG_FLOOD and self._sandbox is not None and not self._log_has_ended:
+            self._stop_reading()
+            self._log_pause = asyncio.get_running_loop().call_later(LOG_PAUSE_S, self._watch_log)
+
+    def _watch_log(self) -> None:
+        self._log_pause = None
+        if self._sandbox is not None:
+            asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
+
+    def _read_log_again(self) -> None:
+        if self.state in (State.BUSY, State.IDLE) and not self._log_has_ended:
+            self._read_log()
+
+    def _stop_reading(self) -> None:
+        if self._log_pause is not None:
+            self._log_pause.cancel()
+            self._log_pause = None
+        if self._sandbox is not None and self._sandbox.log_fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
+
+    def _read_log(self) -> int:
+        """Take one block of the log, so that others have their turn; how many bytes there were."""
         assert self._sandbox is not None
         assert self._sink is not None
         try:
             data = os.read(self._sandbox.log_fd, LOG_READ)
         except BlockingIOError:
-            return False
+            return 0
         if data:
             self._sink.write(data)
         else:  # the last writer is gone
-            asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
-        return bool(data)
+            self._log_has_ended = True
+            self._stop_reading()
+        return len(data)
 
     def _spec(self) -> SandboxSpec:
         configuration = self.configuration
