@@ -8,6 +8,8 @@ INVOKE_PREFIX = "/2015-03-31/functions/"
 INVOKE_SUFFIX = "/invocations"
 STREAM_PREFIX = "/2021-11-15/functions/"
 STREAM_SUFFIX = "/response-streaming-invocations"
+ASYNC_PREFIX = "/2014-11-13/functions/"
+ASYNC_SUFFIX = "/invoke-async"
 
 # Front door, between the manager and its sandboxes only (never part of the service's API).
 INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} once the init phase has ended

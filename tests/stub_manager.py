@@ -120,7 +120,9 @@ class StubManager:
         client = self.client()
         image = {"PackageType": "Image", "Code": {"ImageUri": f"stub/{behaviour}:1"}, "Role": ROLE}
         arn = client.create_function(FunctionName=name, **image, **more)["FunctionArn"]
-        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        client.get_waiter("function_active_v2").wait(
+            FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400}
+        )
         return str(arn)
 
     def _answers(self) -> bool:

@@ -27,6 +27,7 @@ MAX_HEAD = 131_072  # bytes of a request's line and headers together
 # What is read and thrown away of a body past its limit, so that its sender hears the refusal instead of a reset.
 MAX_DRAINED = 134_217_728
 HIGH_WATER = 262_144  # bytes that wait for a slow reader before whoever makes them is asked to wait
+LINGER_S = 2.0  # how long a caller that was refused may take to see it
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._is_silent = False  # the answer has no body
         self._drained: Callable[[], None] | None = None
         self._gone: asyncio.Future[None] | None = None
+        self._is_refused = False  # nothing more is taken
         self.has_begun = False  # something of the answer has been sent
         self.is_paused = False  # the caller takes the answer too slowly
         self.is_read_paused = False
@@ -101,10 +103,18 @@ class Connection(asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def refuse(self, status: int, text: str) -> None:
-        """Answer whatever is half asked, and hang up."""
-        self._request = self._coming or Request("GET", "/", "", {}, self._peer)
-        self._request.keep_alive = False
-        self.respond(status, TEXT, f"{text}\n".encode())
+        """Answer whatever is half asked, and hang up once the caller does: closed at once, it might miss the answer."""
+        if self._transport is None or self._is_refused:
+            return
+        self._is_refused = True
+        request = self._coming or Request("GET", "/", "", {}, self._peer)
+        request.keep_alive = False
+        body = f"{text}\n".encode()
+        head = self._head(status, [*TEXT, ("Content-Length", str(len(body)))], request)
+        self._transport.write(f"{head}\r\n".encode("latin-1", "replace") + body)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.close)
 
     def close(self) -> None:
         """Hang up once everything is sent."""
@@ -219,6 +229,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.touched_at = time.monotonic()
+        if self._is_refused:
+            return
         if self._owed:
             self._take_owed(data)
             return
@@ -237,7 +249,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A caller that only stopped sending still gets its answer."""
         self._tell_gone()
-        if self._request is None:
+        if self._request is None or self._is_refused:
             return False
         self._request.keep_alive = False
         self._waiting.clear()

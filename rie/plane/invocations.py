@@ -1,8 +1,9 @@
-"""Invoke and InvokeWithResponseStream over HTTP, from the wire to the invoker and back."""
+"""Invoke, InvokeWithResponseStream and InvokeAsync over HTTP, from the wire to the invoker and back."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 from bootstrap import wire
@@ -19,11 +20,16 @@ from rie.plane.streams import Frames, Pace
 log = logging.getLogger(__name__)
 
 INTERNAL = ServiceError("ServiceException", "An internal error occurred; the manager's log has it.")
-PATHS = ((wire.INVOKE_PREFIX, wire.INVOKE_SUFFIX), (wire.STREAM_PREFIX, wire.STREAM_SUFFIX))
+PATHS = (
+    (wire.INVOKE_PREFIX, wire.INVOKE_SUFFIX),
+    (wire.STREAM_PREFIX, wire.STREAM_SUFFIX),
+    (wire.ASYNC_PREFIX, wire.ASYNC_SUFFIX),
+)
+MAX_OLD_ASYNC = 262_144  # AWS limit of InvokeAsync
 
 
 class Invocations:
-    """Answers two paths. What it calls runs to its end even if the caller goes (spec §2.6)."""
+    """Answers three paths. What it calls runs to its end even if the caller goes (spec §2.6)."""
 
     max_body = wire.MAX_EVENT
 
@@ -48,6 +54,9 @@ class Invocations:
             if request.path.startswith(wire.STREAM_PREFIX):
                 await self._stream(request, exchange, request_id, trace_id)
                 return
+            if request.path.startswith(wire.ASYNC_PREFIX):
+                await self._accept(request, exchange, request_id)
+                return
             call = self._read(request, request_id, trace_id, *PATHS[0])
             exchange.respond(*_success(call, await self._invoker.invoke(call)))
         except Exception as error:
@@ -68,6 +77,17 @@ class Invocations:
             exchange.respond(*_success(call, outcome))
         else:
             frames.complete(outcome)
+
+    async def _accept(self, request: Request, exchange: Connection, request_id: str) -> None:
+        """InvokeAsync: an older name of an invocation of type Event, without trace and qualifier (spec §2.8)."""
+        if request.body is None or len(request.body) > MAX_OLD_ASYNC:
+            raise ServiceError(
+                "RequestEntityTooLargeException",
+                f"Request must be smaller than {MAX_OLD_ASYNC} bytes for the InvokeAsync operation",
+            )
+        call = self._read(request, request_id, new_trace_id(), *PATHS[2])
+        await self._invoker.invoke(replace(call, invocation_type="Event", qualifier=None))
+        exchange.respond(202, [(wire.REQUEST_ID, request_id), ("Content-Type", "application/json")], b'{"Status":202}')
 
     def _read(self, request: Request, request_id: str, trace_id: str, prefix: str, suffix: str) -> InvokeRequest:
         headers = request.headers

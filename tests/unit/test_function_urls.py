@@ -16,16 +16,16 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.stub_manager import Answer, StubManager, serving
+from tests.stub_manager import Answer, StubManager, stub_managing
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubManager]:
-    with serving(tmp_path_factory.mktemp("data")) as running:
+    with stub_managing(tmp_path_factory.mktemp("data")) as running:
         for name in ("http", "stream", "fail"):
-            running.create(name)
+            running.create(name, name)
         yield running
 
 
@@ -283,9 +283,9 @@ def test_the_id_never_changes(manager: StubManager, client: Any, tmp_path_factor
     data = tmp_path_factory.mktemp("again")
     urls = []
     for _ in range(2):
-        with serving(data, RIE_URLS="https://example.com") as again:
+        with stub_managing(data, RIE_URLS="https://example.com") as again:
             if not urls:
-                again.create("http")
+                again.create("http", "http")
                 again.client().create_function_url_config(FunctionName="http", AuthType="NONE")
             urls.append(again.client().get_function_url_config(FunctionName="http")["FunctionUrl"])
             assert again.ask("GET", "/", headers={"Host": urlsplit(urls[-1]).netloc.upper()}).status == 200

@@ -21,7 +21,7 @@ MB = 1 << 20
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubManager]:
     with stub_managing(tmp_path_factory.mktemp("data")) as running:
         for name in ("stream", "echo", "fail"):
-            running.create(name)
+            running.create(name, name)
         yield running
 
 
@@ -159,6 +159,6 @@ def test_past_6_mb_a_stream_is_paced_where_that_is_set(tmp_path_factory: pytest.
     assert pace.wait_s(MB, 20.0) == 0
     assert Pace(0).wait_s(200 * MB, 0.0) == 0
     with stub_managing(tmp_path_factory.mktemp("paced"), RIE_STREAM_MIB_PER_S="1000") as manager:
-        manager.create("stream")
+        manager.create("stream", "stream")
         found = frames(manager.client(), event={"pieces": ["z" * 100_000], "times": 80})
         assert sum(len(frame["PayloadChunk"]["Payload"]) for frame in found[:-1]) == 8_000_000
