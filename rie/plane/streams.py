@@ -96,13 +96,14 @@ class Frames(Pieces):
 
     def complete(self, outcome: Outcome) -> None:
         """Send what has not been sent, and the end."""
-        if not self.has_begun:
+        had_begun = self.has_begun
+        if not had_begun:
             self.begin("", outcome.executed_version)
-        if not outcome.is_heard and not outcome.error_type and outcome.payload:
-            self._exchange.write(payload_chunk(outcome.payload))
+            if outcome.payload and not outcome.is_heard:
+                self._exchange.write(payload_chunk(outcome.payload))
         document = {}
         if outcome.function_error:
-            document["ErrorCode"] = outcome.error_type or outcome.function_error
+            document["ErrorCode"] = (had_begun and outcome.error_type) or outcome.function_error
             document["ErrorDetails"] = outcome.payload.decode("utf-8", "replace")
         if outcome.log_tail is not None:
             document["LogResult"] = outcome.log_tail
