@@ -8,7 +8,7 @@ import select
 import time
 
 from .errors import ProtocolError
-from .http1 import CONTINUE, RequestParser, chunk, chunked_head, response
+from .http1 import CONTINUE, RequestParser, chunk, chunked_head, last_chunk, response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,10 +204,10 @@ class Connection:
             self._send(chunk(data))
         return not self._is_open or len(self._out) < HIGH_WATER
 
-    def end(self) -> None:
+    def end(self, trailers: "tuple[tuple[str, str], ...]" = ()) -> None:
         """The last piece has been sent."""
         if self._is_open:
-            self._send(chunk(b""))
+            self._send(last_chunk(trailers))
             self._answered()
 
     def break_off(self) -> None:
