@@ -78,15 +78,21 @@ def test_a_large_answer_arrives_whole(client: Any, function: Deployed) -> None:
     assert size == 5_000_000
 
 
-def test_a_function_url_made_with_the_aws_cli_streams(manager: Manager, function: Deployed) -> None:
-    aws = [sys.executable, "-m", "awscli", "lambda", "--endpoint-url", manager.endpoint, "--region", "us-east-1"]
-    command = [*aws, "create-function-url-config", "--function-name", function.name, "--auth-type", "NONE"]
+def aws(manager: Manager, *words: str) -> Any:
+    """What the CLI answers."""
+    command = [sys.executable, "-m", "awscli", "lambda", "--endpoint-url", manager.endpoint, "--region", "us-east-1"]
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    done = subprocess.run(
-        [*command, "--invoke-mode", "RESPONSE_STREAM"], capture_output=True, text=True, env={**os.environ, **keys}
-    )
+    done = subprocess.run([*command, *words], capture_output=True, text=True, env={**os.environ, **keys})
     assert done.returncode == 0, done.stderr
-    host = urlsplit(json.loads(done.stdout)["FunctionUrl"]).netloc
+    return json.loads(done.stdout)
+
+
+def test_a_function_url_made_with_the_aws_cli_streams(manager: Manager, function: Deployed) -> None:
+    named = ["--function-name", function.name]
+    made = aws(manager, "create-function-url-config", *named, "--auth-type=NONE", "--invoke-mode=RESPONSE_STREAM")
+    grant = ["--statement-id=url", "--action=lambda:InvokeFunctionUrl", "--principal=*"]
+    aws(manager, "add-permission", *named, *grant, "--function-url-auth-type=NONE")
+    host = urlsplit(made["FunctionUrl"]).netloc
     head = {"statusCode": 201, "headers": {"Content-Type": "text/plain", "X-A": "b"}, "cookies": ["c=d"]}
     body = json.dumps({"head": head, "parts": ["1", "2"], "pauseMs": 1500})
     connection = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=60)
