@@ -1,0 +1,135 @@
+"""Blank sandboxes: everything that one can have before its function is known, a few of them ready ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+from dataclasses import dataclass
+
+from rie.engine.oci.network import Networks, Port
+from rie.engine.oci.spawner import Child, Spawner
+from rie.errors import HostFault
+from rie.limits.groups import Group, Groups
+
+# A burst of starts is served first; only then is the stock filled again.
+QUIET_S = 0.05
+END_S = 10.0  # what the kernel may take to end a killed process
+
+
+@dataclass(slots=True)
+class Blank:
+    """One of them; `network` names where it is plugged in."""
+
+    child: Child
+    group: Group
+    network: str
+    port: Port | None
+
+
+class Stock:
+    """Owned by the event loop. `take` one, and `give_back` in the end what was taken, used or not."""
+
+    def __init__(self, spawner: Spawner, groups: Groups, networks: Networks, engine: str, size: int) -> None:
+        """`size` is how many are kept ready for the network that was asked for last."""
+        self._spawner = spawner
+        self._groups = groups
+        self._networks = networks
+        self._engine = engine
+        self._size = size
+        self._numbers = itertools.count(1)
+        self._ready: list[Blank] = []
+        self._network = ""
+        self._takes = 0
+        self._filling: asyncio.Task[None] | None = None
+        self._making: set[asyncio.Task[Blank]] = set()
+        self._is_closed = False
+
+    async def take(self, network: str) -> Blank:
+        """A blank sandbox on a network. Raises EngineUnavailable, HostFault."""
+        self._network = network
+        self._takes += 1
+        if self._size and not self._is_closed and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.get_running_loop().create_task(self._fill())
+        for place, blank in enumerate(self._ready):
+            if blank.network == network and not blank.child.ended.done():
+                return self._ready.pop(place)
+        return await self._make(network)
+
+    async def give_back(self, blank: Blank) -> None:
+        """End its processes and remove what was made for it. Raises HostFault; then what is left is `reconcile`'s."""
+        child = blank.child
+        try:
+            if not child.ended.done():
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+                await asyncio.wait([child.ended], timeout=END_S)
+            if not child.ended.done():
+                raise HostFault(f"cannot end process {child.pid} within {END_S:.0f} s")
+        finally:
+            child.channel.close()
+            if child.pidfd >= 0:
+                os.close(child.pidfd)
+                child.pidfd = -1
+        self._networks.give_back(blank.network, blank.port)
+        await asyncio.to_thread(blank.group.remove)
+
+    async def close(self) -> None:
+        """Give all of them back."""
+        self._is_closed = True
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
+        while self._making:
+            await asyncio.wait(self._making)
+        ready, self._ready = self._ready, []
+        await asyncio.gather(*(self.give_back(blank) for blank in ready), return_exceptions=True)
+
+    async def _make(self, network: str) -> Blank:
+        making = asyncio.get_running_loop().create_task(self._order(network))
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(self._keep)
+            raise
+
+    def _keep(self, done: asyncio.Task[Blank]) -> None:
+        """What was made for one who has gone serves the next."""
+        if not done.cancelled() and done.exception() is None:
+            self._ready.append(done.result())
+
+    async def _order(self, network: str) -> Blank:
+        port = await self._networks.take(network)
+        try:
+            group = await asyncio.to_thread(self._groups.make, self._engine, str(next(self._numbers)))
+            try:
+                child = await self._spawner.order(group.doors, port)
+            except BaseException:
+                await asyncio.to_thread(group.remove)
+                raise
+        except BaseException:
+            self._networks.give_back(network, port)
+            raise
+        return Blank(child, group, network, port)
+
+    async def _fill(self) -> None:
+        while True:
+            takes = self._takes
+            await asyncio.sleep(QUIET_S)
+            if takes != self._takes:
+                continue
+            others = [blank for blank in self._ready if blank.network != self._network or blank.child.ended.done()]
+            for blank in others:
+                self._ready.remove(blank)
+                with contextlib.suppress(HostFault):
+                    await self.give_back(blank)
+            if len(self._ready) >= self._size:
+                return
+            try:
+                self._ready.append(await self._make(self._network))
+            except HostFault:
+                return  # whoever starts a sandbox next hears of it
