@@ -22,6 +22,7 @@ CONFIGS = frozenset({"application/vnd.oci.image.config.v1+json", "application/vn
 
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes; what registries accept
 MAX_CONFIG = 4 * 1024 * 1024  # bytes; as much again: labels and history are all that grows
+MAX_LAYERS = 127  # what Docker can stack
 PLATFORMS = {"x86_64": "amd64", "arm64": "arm64"}  # the service's architectures → the registries'
 OS = "linux"
 
@@ -32,6 +33,22 @@ class Descriptor:
 
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of an image: the blob it comes as, perhaps compressed, and the digest of the archive in it."""
+
+    blob: Descriptor
+    diff_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """An image with where its layers are, lowest first."""
+
+    image: Image
+    layers: tuple[Layer, ...]
 
 
 def digest_of(content: bytes) -> str:
@@ -76,6 +93,15 @@ def kind(reference: Reference, content_type: str, body: Mapping[str, Any]) -> st
     return media_type
 
 
+def read(reference: Reference, content: bytes, content_type: str = "") -> dict[str, Any]:
+    """A manifest or index from its bytes; ImageInvalid for anything that is not clearly one of them."""
+    body = parse(reference, "manifest", content)
+    media_type = kind(reference, content_type, body)
+    if (media_type in INDEXES) != ("manifests" in body):
+        raise ImageInvalid(str(reference), f"its manifest of type {media_type} has not that type's members")
+    return body
+
+
 def choose(reference: Reference, index: Mapping[str, Any], architecture: str) -> Descriptor:
     """The manifest for an architecture ("x86_64" or "arm64") in an index; ImageInvalid if it holds none."""
     wanted = PLATFORMS[architecture]
@@ -118,16 +144,28 @@ def descriptor(reference: Reference, what: str, entry: object) -> Descriptor:
     return Descriptor(digest, size)
 
 
-def to_image(reference: Reference, digest: str, config: Mapping[str, Any], layers: int, architecture: str) -> Image:
-    """The pinned image that a configuration describes; ImageInvalid for another platform or a malformed one."""
+def contents(reference: Reference, digest: str, body: Mapping[str, Any], config: bytes, architecture: str) -> Contents:
+    """The pinned image of a manifest and its configuration; ImageInvalid for another platform or a malformed one."""
+    said = parse(reference, "configuration", config)
     wanted = f"{OS}/{PLATFORMS[architecture]}"
-    found = f"{config.get('os')}/{config.get('architecture')}"
+    found = f"{said.get('os')}/{said.get('architecture')}"
     if found != wanted:
         raise ImageInvalid(str(reference), f"it is for {found}, not {wanted}")
-    rootfs = config.get("rootfs")
+    rootfs = said.get("rootfs")
     diffs = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(diffs, list) or len(diffs) != layers:
+    if not isinstance(diffs, list) or len(diffs) != len(body["layers"]):
         raise ImageInvalid(str(reference), "its configuration and its manifest have different layers")
+    if len(diffs) > MAX_LAYERS:
+        raise ImageInvalid(str(reference), f"it has {len(diffs)} layers, more than {MAX_LAYERS}")
+    layers = []
+    for entry, diff_id in zip(body["layers"], diffs, strict=True):
+        if not isinstance(diff_id, str) or not is_digest(diff_id):
+            raise ImageInvalid(str(reference), f"its layer has diff_id {diff_id!r}, where a sha256 one is needed")
+        layers.append(Layer(descriptor(reference, "layer", entry), diff_id))
+    return Contents(_image(reference, digest, said, architecture), tuple(layers))
+
+
+def _image(reference: Reference, digest: str, config: Mapping[str, Any], architecture: str) -> Image:
     runtime = config.get("config")
     runtime = runtime if isinstance(runtime, dict) else {}
     return Image(

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from rie.errors import ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
-from rie.rootfs import registry as registry_module
+from rie.rootfs import repository as registry_module
 from rie.rootfs.registry import resolve
 from tests.contract.conftest import Case, connect, docker, forget_images, image_of, run
 from tests.registry import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Built, Registry, build, digest_of, serving

@@ -29,6 +29,12 @@ def configuration(**changes: Any) -> dict[str, Any]:
     return {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [DIGEST]}, "config": {}, **changes}
 
 
+def read_configuration(**changes: Any) -> manifest.Contents:
+    """What a manifest with one layer and that configuration says."""
+    body = {"layers": [{"digest": DIGEST, "size": 1}]}
+    return manifest.contents(APP, DIGEST, body, json.dumps(configuration(**changes)).encode(), "x86_64")
+
+
 # -- manifests ---------------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +114,7 @@ def test_what_is_no_json_object_is_invalid(content: bytes) -> None:
         {"architecture": "arm64"},
         {"rootfs": {"diff_ids": []}},
         {"rootfs": None},
+        {"rootfs": {"diff_ids": ["sha256:../../etc"]}},
         {"config": {"Entrypoint": "text"}},
         {"config": {"Cmd": [1]}},
         {"config": {"WorkingDir": 1}},
@@ -115,12 +122,12 @@ def test_what_is_no_json_object_is_invalid(content: bytes) -> None:
 )
 def test_a_configuration_for_elsewhere_or_malformed_is_invalid(changes: dict[str, Any]) -> None:
     with pytest.raises(ImageInvalid):
-        manifest.to_image(APP, DIGEST, configuration(**changes), 1, "x86_64")
+        read_configuration(**changes)
 
 
 def test_a_configuration_may_say_nothing() -> None:
     for config in ({}, None, {"Entrypoint": None, "Cmd": None, "Env": None, "WorkingDir": None, "User": None}):
-        image = manifest.to_image(APP, DIGEST, configuration(config=config), 1, "x86_64")
+        image = read_configuration(config=config).image
         assert (image.entrypoint, image.command, image.working_directory, image.environment) == ((), (), "", {})
         assert image.reference == f"host.example/app@{DIGEST}"
 

@@ -231,5 +231,5 @@ def _images(settings: EngineSettings) -> Images:
     from rie.rootfs.images import Images as Unpacked
 
     directory = settings.images or settings.state_dir.parent / "images"
-    found: Images = Unpacked(directory, settings.insecure_registries)
+    found: Images = Unpacked(directory, insecure=settings.insecure_registries)
     return found

@@ -139,6 +139,7 @@ def _message(held: Holdings, layers: Sequence[Path], device: str, settings: Engi
     spec = held.spec
     return {
         "hostname": inside.hostname(spec.sandbox_id),
+        "label": spec.image.digest,
         "layers": [str(layer) for layer in layers],
         "top": str(held.directory / "top"),
         "bundle": str(settings.bundle),

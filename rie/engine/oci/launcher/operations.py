@@ -19,10 +19,12 @@ OVERLAY = "redirect_dir=nofollow,metacopy=off"
 
 
 class Overlay(Record):
-    """The image's layers over each other, read-only; `lowers` has the topmost first."""
+    """The image's layers over each other, read-only; `lowers` has the topmost first, `label` is what
+    the list of mounts calls it."""
 
     lowers: "tuple[str, ...]"
     root: str
+    label: str
 
     def describe(self) -> str:
         """One line."""
@@ -34,7 +36,7 @@ class Overlay(Record):
         try:
             lowers = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
             flags = kernel.MS_RDONLY | NOSUID_NODEV
-            kernel.mount("overlay", self.root, "overlay", flags, f"{OVERLAY},lowerdir={lowers}")
+            kernel.mount(self.label, self.root, "overlay", flags, f"{OVERLAY},lowerdir={lowers}")
         finally:
             for fd in fds:
                 os.close(fd)

@@ -52,7 +52,8 @@ class Stage(Record):
 
 
 class Sandbox(Record):
-    """What the manager says of one sandbox; paths of the host, `layers` the lowest first.
+    """What the manager says of one sandbox; paths of the host, `layers` the lowest first, `label` the image's digest: those who
+    collect images see by it that this one is in use.
 
     `top` is a directory with files of this sandbox alone (/etc/hosts …); `device` a block device for /tmp, or "" for a
     tmpfs of `tmp_mb`; `given` pairs of a directory and where it lies over the image; `groups` pairs of a control
@@ -60,6 +61,7 @@ class Sandbox(Record):
     """
 
     hostname: str
+    label: str
     layers: "list[str]"
     top: str
     bundle: str
@@ -78,7 +80,7 @@ def plan(sandbox: Sandbox, stage: Stage, program: kernel.Filter) -> "list[Operat
     """Every operation from an empty sandbox to one that is closed. Raises ValueError for a place that is ours."""
     root = stage.root
     operations: list[Operation] = [
-        Overlay((sandbox.top, stage.skeleton, *reversed(sandbox.layers)), root),
+        Overlay((sandbox.top, stage.skeleton, *reversed(sandbox.layers)), root, sandbox.label),
         Move(stage.processes, f"{root}/proc"),
         # One /dev for all: nobody can write into it, and devices work on a read-only mount.
         Bind(stage.devices, f"{root}/dev", kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC),
@@ -109,7 +111,7 @@ def _given(source: str, target: str, root: str, skeleton: str) -> "Operation":
         raise ValueError(f"cannot mount at {target}: the sandbox has its own there")
     if f"{BUNDLE}/".startswith(f"{target.rstrip('/')}/"):
         # Our bundle lies below: the place for it comes from the skeleton.
-        return Overlay((skeleton + target.rstrip("/"), source), root + target.rstrip("/"))
+        return Overlay((skeleton + target.rstrip("/"), source), root + target.rstrip("/"), "overlay")
     return Given(source, root, target)
 
 
