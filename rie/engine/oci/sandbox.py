@@ -41,6 +41,11 @@ class OciSandbox:
         self._loop.add_reader(self._channel.fileno(), self._listen)
 
     @property
+    def pid(self) -> int:
+        """The host's number of the sandbox's first process."""
+        return self._held.blank.child.pid
+
+    @property
     def log_fd(self) -> int:
         """The read end of the sandbox's log; take it off the event loop before `destroy`, which closes it."""
         return self._held.log_fd

@@ -78,10 +78,12 @@ class Launcher:
     def _make(self, number: int, order: blank.Order) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         kernel.unshare(kernel.CLONE_NEWPID)  # of the next child, which is its first process
+        pid = -1
         try:
             pid = os.fork()
         finally:
-            kernel.setns(self._namespace, kernel.CLONE_NEWPID)
+            if pid != 0:  # the child has no way back
+                kernel.setns(self._namespace, kernel.CLONE_NEWPID)
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

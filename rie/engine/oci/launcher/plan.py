@@ -52,8 +52,9 @@ class Stage(Record):
 
 
 class Sandbox(Record):
-    """What the manager says of one sandbox; paths of the host, `layers` the lowest first, `label` the image's digest: those who
-    collect images see by it that this one is in use.
+    """What the manager says of one sandbox; paths of the host, `layers` the lowest first.
+
+    `label` is the image's digest, by which those who collect images see that this one is in use.
 
     `top` is a directory with files of this sandbox alone (/etc/hosts …); `device` a block device for /tmp, or "" for a
     tmpfs of `tmp_mb`; `given` pairs of a directory and where it lies over the image; `groups` pairs of a control
