@@ -180,11 +180,27 @@ def bundle_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle.ensure(tmp_path_factory.mktemp("bundle"))
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is made once for all engines of this run: file systems for /tmp, and unpacked images."""
+    directory = tmp_path_factory.mktemp("shared")
+    (directory / "templates").mkdir()
+    return directory
+
+
+def settings_in(directory: Path, shared: Path, bundle_directory: Path, owner: str) -> EngineSettings:
+    """Settings of an engine whose state lies in `directory`."""
+    state = directory / "state"
+    (state / owner).mkdir(parents=True)
+    (state / owner / "templates").symlink_to(shared / "templates")
+    return EngineSettings(bundle=bundle_directory, state_dir=state, owner=owner, images=shared / "images")
+
+
 @pytest.fixture
-def docker_case(registry: Registry, bundle_directory: Path, tmp_path: Path) -> Iterator[Case]:
+def docker_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_path: Path) -> Iterator[Case]:
     """The Docker engine; fails if the test leaves a container or a mount behind."""
     owner = f"test-{os.getpid()}"
-    settings = EngineSettings(bundle=bundle_directory, state_dir=tmp_path / "state", owner=owner)
+    settings = settings_in(tmp_path, shared, bundle_directory, owner)
     yield Case("docker", settings, registry.host)
     left = containers(owner)
     if left:
@@ -194,10 +210,10 @@ def docker_case(registry: Registry, bundle_directory: Path, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def oci_case(registry: Registry, bundle_directory: Path, tmp_path: Path) -> Iterator[Case]:
+def oci_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_path: Path) -> Iterator[Case]:
     """The daemonless engine; fails if the test leaves anything behind."""
     owner = f"test-{os.getpid()}"
-    settings = EngineSettings(bundle=bundle_directory, state_dir=tmp_path / "state", owner=owner)
+    settings = settings_in(tmp_path, shared, bundle_directory, owner)
     yield Case("oci", settings, registry.host)
     left = leftovers(owner, tmp_path)
     assert not left, left

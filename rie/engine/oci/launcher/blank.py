@@ -82,7 +82,7 @@ def _prepare(order: Order, stage: plan.Stage) -> None:
         outside.close()
     inside.up(LOOPBACK)
     inside.close()
-    Processes(stage.processes).execute()
+    Processes(stage.processes, f"{stage.devices}/null").execute()
 
 
 def _plug(port: Port, outside: Link, inside: Link) -> None:

@@ -118,9 +118,13 @@ class Memory(Record):
 
 
 class Processes(Record):
-    """A /proc of this PID namespace; what tells of the host is hidden, what changes it read-only."""
+    """A /proc of this PID namespace; what tells of the host is hidden, what changes it read-only.
+
+    `nothing` is a null device, to stand for hidden files.
+    """
 
     target: str
+    nothing: str
 
     def describe(self) -> str:
         """One line."""
@@ -134,7 +138,7 @@ class Processes(Record):
             if os.path.isdir(path):
                 kernel.mount("tmpfs", path, "tmpfs", CLOSED | kernel.MS_RDONLY, "size=0k,mode=0555")
             elif os.path.exists(path):
-                kernel.mount("/dev/null", path, flags=kernel.MS_BIND)
+                Bind(self.nothing, path, kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC).execute()
         for name in READ_ONLY:
             path = f"{self.target}/{name}"
             if os.path.exists(path):
