@@ -61,6 +61,7 @@ def engine_for(settings: Settings) -> Engine:
             bundle=bundle.ensure(settings.bundle),
             state_dir=settings.data / "sandboxes",
             owner=_owner(settings.data),
+            network=settings.network,
         ),
     )
 
@@ -157,7 +158,7 @@ class Node:
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:
-    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s)
+    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, settings.freeze_s)
 
 
 def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:

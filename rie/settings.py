@@ -27,7 +27,9 @@ class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
     `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
-    promised; `idle_s` how long an idle one is kept; `drain_s` how long running invocations may take at shutdown.
+    promised; `idle_s` how long an idle one is kept, `freeze_s` how long it runs on before it is frozen (0: for ever);
+    `network` what functions reach: "bridge" the world, "none" nothing; `drain_s` how long running invocations may
+    take at shutdown.
     """
 
     host: str = "127.0.0.1"
@@ -41,13 +43,17 @@ class Settings:
     concurrency: int = 1_000
     memory_mb: int = 0
     idle_s: float = 600.0
+    freeze_s: float = 0.1
+    network: str = "bridge"
     drain_s: float = 20.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
-        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1:
-            raise SettingsError("cannot use these limits: idle and concurrency must be above 0, drain not below")
+        if self.idle_s <= 0 or min(self.drain_s, self.freeze_s) < 0 or self.concurrency < 1:
+            raise SettingsError(
+                "cannot use these limits: idle and concurrency must be above 0, drain and freeze not below"
+            )
         if not (len(self.account) == 12 and self.account.isdigit()):
             raise SettingsError(f"cannot use account {self.account!r}: it is not 12 digits")
 
@@ -72,7 +78,14 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 
 
 def _convert(name: str, text: str) -> object:
-    kind = {"port": int, "concurrency": int, "memory_mb": int, "idle_s": float, "drain_s": float}.get(name)
+    kind = {
+        "port": int,
+        "concurrency": int,
+        "memory_mb": int,
+        "idle_s": float,
+        "freeze_s": float,
+        "drain_s": float,
+    }.get(name)
     if name in ("data", "bundle"):
         return Path(text).expanduser()
     if kind is None:

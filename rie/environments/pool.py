@@ -33,10 +33,14 @@ class Throttled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`idle_s`: how long an idle environment is kept."""
+    """`idle_s`: how long an idle environment is kept; `freeze_s`: how long it runs on before it is frozen, 0: for ever.
+
+    Calls that follow each other closely then cost no freezing, and what is logged late is still written.
+    """
 
     limits: Limits
     idle_s: float = 600.0
+    freeze_s: float = 0.0
 
 
 class Pool:
@@ -177,6 +181,16 @@ class Pool:
         environment.state = move(environment.state, State.IDLE)
         self._idle[environment.environment_id] = environment
         self._warm.setdefault(environment.address, []).append(environment)
+        if self._settings.freeze_s:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.freeze_s, self._freeze, environment, environment.last_used_at)
+
+    def _freeze(self, environment: Environment, idle_since: float) -> None:
+        if environment.state is not State.IDLE or environment.last_used_at != idle_since:
+            return
+        task = asyncio.get_running_loop().create_task(environment.freeze())
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     def _leave_idle(self, environment: Environment) -> None:
         if self._idle.pop(environment.environment_id, None) is None:

@@ -182,10 +182,11 @@ def test_the_doctor_says_what_is_there_and_what_is_missing() -> None:
     findings = {finding["subject"]: finding for finding in json.loads(healthy.stdout)}
     assert healthy.returncode == 0, healthy.stdout
     assert findings["docker engine"]["state"] == "ok"
+    assert findings["oci engine"]["state"] == "ok"
     environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere.sock"}
     ill = subprocess.run([*RIE, "doctor"], capture_output=True, text=True, env=environment)
-    assert ill.returncode == 1
-    assert "missing docker engine" in ill.stdout
+    assert ill.returncode == 0  # the daemonless engine is enough
+    assert "warning docker engine" in ill.stdout
     assert "→" in ill.stdout
 
 

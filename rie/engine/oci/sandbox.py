@@ -74,7 +74,7 @@ class OciSandbox:
         self._is_frozen = True
         try:
             self._held.blank.group.freeze()
-        except (OSError, TimeoutError):
+        except OSError:
             await self.thaw()  # half frozen is worse than running
 
     async def thaw(self) -> None:
