@@ -1,4 +1,4 @@
-"""Functions of the tests' image on the Docker engine: what they see, how they fail, and that the next is served."""
+"""Functions of the tests' image on both engines: what they see, how they fail, and that the next is served."""
 
 from __future__ import annotations
 
