@@ -72,9 +72,9 @@ def create(directory: Path, size_mb: int, templates: Path) -> Volume:
     return volume
 
 
-def image(directory: Path, size_mb: int, templates: Path) -> Path:
-    """Make `directory`/tmp.ext4, the file of such a file system, and mount it nowhere. Raises HostFault, DiskFull."""
-    path = directory / "tmp.ext4"
+def image(directory: Path, size_mb: int, templates: Path, name: str = "tmp") -> Path:
+    """Make `directory`/NAME.ext4, the file of such a file system, and mount it nowhere. Raises HostFault, DiskFull."""
+    path = directory / f"{name}.ext4"
     with _named(f"make a /tmp of {size_mb} MB in {directory}"):
         try:
             _copy_sparse(_template(templates, size_mb), path)

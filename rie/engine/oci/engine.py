@@ -165,7 +165,7 @@ class OciEngine:
         self._images.hold(spec.image)
         try:
             layers = self._images.layers(spec.image)
-            blank = await stock.take(spec.network or self._settings.network)
+            blank = await stock.take(spec.network or self._settings.network, spec.ephemeral_storage_mb)
             acquire = holdings.acquire
             try:
                 held = await self._in(
@@ -200,7 +200,7 @@ class OciEngine:
             self._spawner = Spawner(self._settings.bundle, instance.directory / "stage")
             self._networks = Networks(self._mark, instance.token)
             size = self._settings.prepared
-            self._stock = Stock(self._spawner, self._groups, self._networks, instance.token, size)
+            self._stock = Stock(self._spawner, self._groups, self._networks, instance, size)
         return self._stock, instance
 
     def _reconcile(self, instance: Instance) -> int:

@@ -19,7 +19,6 @@ from rie.engine.instance import Instance
 from rie.engine.oci.stock import Blank
 from rie.engine.settings import EngineSettings
 from rie.errors import DiskFull, SandboxFailed
-from rie.limits import loop, storage
 
 HOST_RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 PUBLIC_RESOLVER = "nameserver 1.1.1.1\n"  # where the host itself asks a server that only it can reach
@@ -58,14 +57,8 @@ def acquire(
         raise SandboxFailed(f"cannot start sandbox {spec.sandbox_id}: {error}") from error
     try:
         _make_run(held)
-        _make_top(held)
-        device, descriptor = _make_tmp(held, instance)
-        try:
-            blank.group.limit(spec.memory_mb, spec.pids)
-            _start(held, _message(held, layers, device, settings))
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+        blank.group.limit(spec.memory_mb, spec.pids)
+        _start(held, _message(held, layers, settings))
     except BaseException as error:
         release(held)
         if isinstance(error, OSError):
@@ -93,22 +86,16 @@ def _make_run(held: Holdings) -> None:
     held.directory_fd = os.open(held.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _make_top(held: Holdings) -> None:
-    """The topmost layer: files in /etc that the image's own must not stand for."""
-    etc = held.directory / "top" / "etc"
-    etc.mkdir(mode=0o755, parents=True)
+def _files(held: Holdings) -> dict[str, str]:
+    """Files in /etc that the image's own must not stand for."""
     name = inside.hostname(held.spec.sandbox_id)
     address = held.blank.port.address if held.blank.port else "127.0.0.1"
-    files = {
+    return {
         "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{name}\n",
         "hostname": f"{name}\n",
         "resolv.conf": _resolvers() if held.blank.port else "",
         "ld.so.preload": "",  # what the image lists there would be loaded into the bootstrap
     }
-    for file, text in files.items():
-        (etc / file).write_text(text)
-    for path in (etc, etc.parent, *(etc / file for file in files)):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # whatever the manager's umask
 
 
 def _resolvers() -> str:
@@ -122,30 +109,17 @@ def _resolvers() -> str:
     return PUBLIC_RESOLVER
 
 
-def _make_tmp(held: Holdings, instance: Instance) -> tuple[str, int]:
-    """A loop device with a /tmp, and a descriptor that keeps it until it is mounted; ("", -1): a tmpfs has to do."""
-    if storage.unavailable() is not None:
-        return "", -1
-    image = storage.image(held.directory, held.spec.ephemeral_storage_mb, instance.templates)
-    try:
-        device, descriptor = loop.attach(image)
-    except OSError as error:
-        raise SandboxFailed(f"cannot start sandbox {held.spec.sandbox_id}: no loop device: {error}") from error
-    return str(device), descriptor
-
-
-def _message(held: Holdings, layers: Sequence[Path], device: str, settings: EngineSettings) -> dict[str, Any]:
+def _message(held: Holdings, layers: Sequence[Path], settings: EngineSettings) -> dict[str, Any]:
     """What launcher.plan.Sandbox reads."""
     spec = held.spec
     return {
         "hostname": inside.hostname(spec.sandbox_id),
         "label": spec.image.digest,
         "layers": [str(layer) for layer in layers],
-        "top": str(held.directory / "top"),
+        "files": _files(held),
         "bundle": str(settings.bundle),
         "run": str(held.run),
-        "device": device,
-        "device_options": storage.MOUNT_OPTIONS,
+        "has_disk": held.blank.tmp_mb > 0,
         "tmp_mb": spec.ephemeral_storage_mb,
         "given": [[str(mount.source), mount.target] for mount in spec.mounts],
         "groups": held.blank.group.shown,
@@ -161,9 +135,8 @@ def _start(held: Holdings, message: dict[str, Any]) -> None:
     channel.settimeout(START_S)
     body = json.dumps(message).encode()
     try:
-        rest = _expect(channel, b"ready", b"")
         channel.sendall(len(body).to_bytes(4, "big") + body)
-        held.said = _expect(channel, b"started", rest)
+        held.said = _expect(channel, b"started", b"")
     except _Refused as error:
         if "No space left" in str(error):
             raise DiskFull(f"cannot start sandbox {held.spec.sandbox_id}: {error}") from None

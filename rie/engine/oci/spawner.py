@@ -47,13 +47,19 @@ class Spawner:
         self._ordered: dict[int, asyncio.Future[Child]] = {}
         self._children: dict[int, Child] = {}
 
-    async def order(self, groups: list[str], port: Port | None) -> Child:
-        """Have a sandbox begun. Raises EngineUnavailable."""
+    async def order(self, groups: list[str], port: Port | None, device: str, device_options: str) -> Child:
+        """Have a sandbox begun, as launcher.blank.Order has it. Raises EngineUnavailable."""
         control = await self._running()
         number = next(self._numbers)
         made: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._ordered[number] = made
-        message = {"number": number, "groups": groups, "port": asdict(port) if port else None}
+        message = {
+            "number": number,
+            "groups": groups,
+            "port": asdict(port) if port else None,
+            "device": device,
+            "device_options": device_options,
+        }
         try:
             control.send(json.dumps(message).encode())
         except OSError as error:

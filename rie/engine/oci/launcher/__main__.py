@@ -70,7 +70,7 @@ class Launcher:
         order = json.loads(message)
         port = blank.Port(**order["port"]) if order["port"] else None
         try:
-            self._make(order["number"], blank.Order(order["groups"], port))
+            self._make(order["number"], blank.Order(order["groups"], port, order["device"], order["device_options"]))
         except OSError as error:
             self._send({"kind": "failed", "number": order["number"], "why": str(error)})
         return True
@@ -121,9 +121,9 @@ def build_stage(directory: str) -> plan.Stage:
     _let_go_of_others()
     os.makedirs(directory, 0o700, exist_ok=True)
     Memory(directory, "mode=0700,size=1m", kernel.MS_NOSUID).execute()
-    stage = plan.Stage(*(f"{directory}/{name}" for name in ("root", "processes", "devices", "skeleton")))
+    stage = plan.Stage(*(f"{directory}/{name}" for name in ("root", "processes", "devices", "skeleton", "top", "disk")))
     os.umask(0)
-    for path in (stage.root, stage.processes, stage.devices, stage.skeleton):
+    for path in (stage.root, stage.processes, stage.devices, stage.skeleton, stage.top, stage.disk):
         os.mkdir(path, 0o755)
     for name, (major, minor) in DEVICES.items():
         os.mknod(f"{stage.devices}/{name}", 0o666 | 0o020000, os.makedev(major, minor))

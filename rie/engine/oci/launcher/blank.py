@@ -15,7 +15,7 @@ from bootstrap.wire import BUNDLE, ENTRYPOINT
 
 from . import kernel, plan
 from .netlink import Link
-from .operations import Processes
+from .operations import Disk, Memory, Processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +41,15 @@ class Port(Record):
 
 
 class Order(Record):
-    """What a sandbox can have before its function is known: control groups to join (files), a port or none."""
+    """What a sandbox can have before its function is known.
+
+    Control groups to join (files), a port or None, a block device with a /tmp and how to mount it, or "".
+    """
 
     groups: "list[str]"
     port: "Port | None"
+    device: str
+    device_options: str
 
 
 def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, has_bootstrap: bool) -> "NoReturn":
@@ -82,6 +87,9 @@ def _prepare(order: Order, stage: plan.Stage) -> None:
         outside.close()
     inside.up(LOOPBACK)
     inside.close()
+    Memory(stage.top, "size=64k,mode=0755").execute()
+    if order.device:
+        Disk(order.device, stage.disk, order.device_options).execute()
     Processes(stage.processes, f"{stage.devices}/null").execute()
 
 

@@ -42,6 +42,27 @@ class Overlay(Record):
                 os.close(fd)
 
 
+class Files(Record):
+    """Small files for the topmost layer, which the image's own can't stand for; pairs of a name and a text."""
+
+    directory: str
+    files: "tuple[tuple[str, str], ...]"
+
+    def describe(self) -> str:
+        """One line."""
+        return f"write {', '.join(name for name, _ in self.files)} into {self.directory}"
+
+    def execute(self) -> None:
+        """Everybody may read them, whatever the umask."""
+        os.mkdir(self.directory)
+        os.chmod(self.directory, 0o755)
+        for name, text in self.files:
+            fd = os.open(f"{self.directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.write(fd, text.encode())
+            os.fchmod(fd, 0o644)
+            os.close(fd)
+
+
 class Bind(Record):
     """A file or directory of the host, at a place that we have made in the sandbox's file system."""
 

@@ -9,7 +9,7 @@ from .operations import (
     NOSUID_NODEV,
     Bind,
     Capabilities,
-    Disk,
+    Files,
     Given,
     Hostname,
     Limits,
@@ -49,6 +49,8 @@ class Stage(Record):
     processes: str
     devices: str
     skeleton: str
+    top: str
+    disk: str
 
 
 class Sandbox(Record):
@@ -56,19 +58,18 @@ class Sandbox(Record):
 
     `label` is the image's digest, by which those who collect images see that this one is in use.
 
-    `top` is a directory with files of this sandbox alone (/etc/hosts …); `device` a block device for /tmp, or "" for a
-    tmpfs of `tmp_mb`; `given` pairs of a directory and where it lies over the image; `groups` pairs of a control
+    `files` are those of /etc that are this sandbox's alone; `has_disk` says that its /tmp was mounted ahead, else it is
+    a tmpfs of `tmp_mb`; `given` pairs of a directory and where it lies over the image; `groups` pairs of a control
     group's directory and where it is seen, below the root.
     """
 
     hostname: str
     label: str
     layers: "list[str]"
-    top: str
+    files: "dict[str, str]"
     bundle: str
     run: str
-    device: str
-    device_options: str
+    has_disk: bool
     tmp_mb: int
     given: "list[list[str]]"
     groups: "list[list[str]]"
@@ -81,7 +82,8 @@ def plan(sandbox: Sandbox, stage: Stage, program: kernel.Filter) -> "list[Operat
     """Every operation from an empty sandbox to one that is closed. Raises ValueError for a place that is ours."""
     root = stage.root
     operations: list[Operation] = [
-        Overlay((sandbox.top, stage.skeleton, *reversed(sandbox.layers)), root, sandbox.label),
+        Files(f"{stage.top}/etc", tuple(sandbox.files.items())),
+        Overlay((stage.top, stage.skeleton, *reversed(sandbox.layers)), root, sandbox.label),
         Move(stage.processes, f"{root}/proc"),
         # One /dev for all: nobody can write into it, and devices work on a read-only mount.
         Bind(stage.devices, f"{root}/dev", kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC),
@@ -92,8 +94,8 @@ def plan(sandbox: Sandbox, stage: Stage, program: kernel.Filter) -> "list[Operat
     operations.append(Bind(sandbox.run, root + DIR_IN_SANDBOX, CLOSED))
     # The bootstrap reads there whether the kernel has killed for want of memory.
     operations += [Bind(group, f"{root}/{place}", kernel.MS_RDONLY | CLOSED) for group, place in sandbox.groups]
-    if sandbox.device:
-        operations.append(Disk(sandbox.device, f"{root}/tmp", sandbox.device_options))
+    if sandbox.has_disk:
+        operations.append(Move(stage.disk, f"{root}/tmp"))
     else:
         operations.append(Memory(f"{root}/tmp", f"size={sandbox.tmp_mb}m,mode=1777"))
     operations += [
