@@ -148,11 +148,11 @@ async def eventually(
     return time.monotonic() - began_at
 
 
-def run(test: Awaitable[None]) -> None:
+def run(test: Awaitable[None], within_s: float = 240) -> None:
     """Run a test's coroutine on the product's event loop."""
 
     async def bounded() -> None:
-        await asyncio.wait_for(test, 240)
+        await asyncio.wait_for(test, within_s)
 
     uvloop.run(bounded())
 
