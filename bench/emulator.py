@@ -88,7 +88,7 @@ def _pair(bench: Workbench, variant: Variant) -> Iterator[Pair]:
         ids.append(bench.run(variant.peer, entrypoint=PEER))
         ours, theirs = (bench.describe(container_id) for container_id in ids)
         for container in (ours, theirs):
-            _first_answer(container.door)
+            first_answer(container.door)
         yield Pair(ours, theirs)
     finally:
         if ids:
@@ -171,7 +171,7 @@ def _cold(bench: Workbench, sizes: Sizes) -> Figure:
             described = time.perf_counter()
             container = bench.describe(container_id)
             described = time.perf_counter() - described  # asking for the port is ours, not the start's
-            _first_answer(container.door)
+            first_answer(container.door)
             samples.append([(time.perf_counter() - began - described) * 1e3])
             bench.remove(container_id)
     return compare(name, "ms", ours, theirs)
@@ -186,7 +186,7 @@ def _ready(ours: Path, rie: Path, sizes: Sizes) -> Figure:
     return compare(name, "ms", [a for a, _ in rounds], [b for _, b in rounds], note=note)
 
 
-def _first_answer(address: Address) -> None:
+def first_answer(address: Address) -> None:
     """Wait for it: Docker's proxy takes connections, and drops them, before the container listens."""
     until = time.perf_counter() + COLD_LIMIT_S
     while True:
