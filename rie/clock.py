@@ -63,3 +63,9 @@ def with_fraction(instant: datetime) -> str:
     """`2025-11-25T02:43:27.123456000Z`, as function URLs and code signing have it (lambda.md §0.1)."""
     utc = instant.astimezone(UTC)
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond:06d}000Z"
+
+
+def iso_milliseconds(at: float) -> str:
+    """Epoch seconds as `2025-11-25T22:18:25.568Z`, as records of events have it (lambda.md §5.4, §6.6)."""
+    utc = datetime.fromtimestamp(at, UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"

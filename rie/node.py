@@ -18,6 +18,7 @@ from a2wsgi import WSGIMiddleware
 from rie import bundle
 from rie.api.handlers import handlers
 from rie.api.service import create_app
+from rie.aws import Clients
 from rie.clock import SystemClock
 from rie.engine import choose
 from rie.engine.base import Engine
@@ -26,6 +27,7 @@ from rie.environments.environment import Environment
 from rie.environments.plan import Limits
 from rie.environments.pool import Pool, PoolSettings
 from rie.errors import HostFault, SettingsError
+from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
 from rie.functions.deployment import Deployment
 from rie.functions.domain import Domain
@@ -34,20 +36,29 @@ from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
 from rie.logs.files import LogFiles, StreamWriter
-from rie.model.function import Function, FunctionKey
+from rie.model.alias import ALIASES
+from rie.model.event import EVENT_INVOKE
+from rie.model.function import LATEST, Function, FunctionKey
 from rie.model.image import Image
-from rie.model.record import Kind, Place
+from rie.model.mapping import MAPPINGS
+from rie.model.record import Kind, Place, place_of
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.app import NodeApp
 from rie.plane.http import AsgiApp
 from rie.plane.invocations import Invocations
 from rie.settings import Settings
+from rie.sources.assembly import EventSources
+from rie.sources.inspection import Inspection
 from rie.store import SqlStore
 
 log = logging.getLogger(__name__)
 
-MIRRORED: tuple[Kind[Any], ...] = ()  # the kinds of records that invocations need
+MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
+    ALIASES,
+    EVENT_INVOKE,
+    MAPPINGS,
+)
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
@@ -90,6 +101,8 @@ class Node:
 
     app: NodeApp
     invoker: Invoker
+    _events: AsyncInvocations
+    _sources: EventSources
     _pool: Pool
     _deployment: Deployment
     _engine: Engine
@@ -111,12 +124,14 @@ class Node:
             log.warning("removed %d sandboxes that an earlier manager left behind", leftovers)
         store = SqlStore(settings.database_url)
         logs = LogFiles(settings.data / "logs")
-        directory = Directory()
         mirror = Mirror()
+        directory = Directory(mirror=mirror)
         pool = Pool(engine, _pool_settings(settings), lambda environment: _sink(logs, environment))
 
-        def changed(key: FunctionKey, function: Function | None) -> None:
-            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, function)
+        def changed(key: FunctionKey, version: str, function: Function | None) -> None:
+            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, version, function)
+            if function is None and version == LATEST:
+                asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
 
         def noted(kind: Kind[Any], place: Place, record: Any) -> None:
             loop.call_soon_threadsafe(mirror.update, kind, place, record)
@@ -135,20 +150,30 @@ class Node:
         for kind in MIRRORED:
             mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         for function in await asyncio.to_thread(catalog.all):
-            directory.update(function.key, function)
+            directory.update(function)
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
-        invoker = Invoker(directory, pool)
-        flask = create_app(handlers(Domain(catalog, ledger)), account=scope.account, region=scope.region)
+        clock = SystemClock()
+        invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
+        clients = Clients()
+        events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
+        domain = Domain.over(catalog, ledger, clock, Inspection(clients))
+        flask = create_app(handlers(domain), account=scope.account, region=scope.region)
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
         app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
         pool.open()
-        return cls(app, invoker, pool, deployment, engine, store, lock)
+        await events.open()
+        sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
+        sources.open()
+        return cls(app, invoker, events, sources, pool, deployment, engine, store, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
-        await self.invoker.drain(drain_s)
+        drained = asyncio.get_running_loop().time() + drain_s
+        await self._sources.close()
+        await self._events.close(drain_s)
+        await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
         await self._pool.close()
         with contextlib.suppress(HostFault):
@@ -166,13 +191,21 @@ def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
     return logs.open(group, environment.log_stream)
 
 
-def _apply(directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, function: Function | None) -> None:
+def _apply(
+    directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, version: str, function: Function | None
+) -> None:
     """Make a change known to invocations: environments of what no longer serves go."""
-    directory.update(key, function)
-    serving = function.serving if function is not None else None
-    if function is None:
+    if function is not None:
+        directory.update(function)
+        pool.retire(key, version, keep=function.serving.configuration_id if function.serving is not None else None)
+        return
+    directory.forget(key, version)
+    if version == LATEST:
         mirror.forget(key)
-    pool.retire(key, keep=serving.configuration_id if serving is not None else None)
+        pool.retire(key)
+    else:
+        mirror.clear(place_of(key, version))
+        pool.retire(key, version)
 
 
 def _lock(data: Path) -> int:

@@ -28,6 +28,7 @@ def create_function(domain: Domain, context: RequestContext, params: Params) -> 
         changes=requests.changes(params),
         architecture=requests.architecture(params) or "x86_64",
         tags=params.get("Tags", {}),
+        is_published=params.get("Publish", False),
     )
     return configuration_view(domain.catalog.create(new))
 
@@ -39,7 +40,7 @@ def get_function(domain: Domain, context: RequestContext, params: Params) -> Vie
     return {
         "Configuration": configuration_view(function, qualifier),
         "Code": code_view(function),
-        "Tags": dict(function.tags) or None,
+        "Tags": dict(domain.catalog.get(key).tags) or None,
     }
 
 
@@ -72,25 +73,36 @@ def update_function_code(domain: Domain, context: RequestContext, params: Params
         architecture=requests.architecture(params),
         revision_id=params.get("RevisionId"),
         is_dry_run=params.get("DryRun", False),
+        is_published=params.get("Publish", False),
     )
-    return configuration_view(domain.catalog.update_code(code))
+    function = domain.catalog.update_code(code)
+    return configuration_view(function, None if function.version == LATEST else function.version)
 
 
 def list_functions(domain: Domain, context: RequestContext, params: Params) -> View:
-    """ListFunctions; with FunctionVersion=ALL the ARNs are qualified."""
+    """ListFunctions; with FunctionVersion=ALL every version of each, and the ARNs are qualified."""
     after = read_marker(_MARKER, params)
+    if "FunctionVersion" in params:
+        return _list_versions(domain, context, params, after)
     found, last = domain.catalog.page(context.account, context.region, after, page_size(params))
-    qualifier = LATEST if "FunctionVersion" in params else None
+    return {"Functions": [listed_view(function) for function in found], "NextMarker": marker(_MARKER, last)}
+
+
+def _list_versions(domain: Domain, context: RequestContext, params: Params, after: str | None) -> View:
+    name, _, version = (after or "").partition(":")
+    found, last = domain.catalog.page_versions(
+        context.account, context.region, (name, version or LATEST) if after else None, page_size(params)
+    )
     return {
-        "Functions": [listed_view(function, qualifier) for function in found],
-        "NextMarker": marker(_MARKER, last),
+        "Functions": [listed_view(function, function.version) for function in found],
+        "NextMarker": marker(_MARKER, ":".join(last) if last else None),
     }
 
 
 def delete_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """DeleteFunction: 204."""
     key, qualifier = addressed(context, params)
-    domain.catalog.delete(key, qualifier)
+    domain.versions.delete(key, qualifier)
     return {}
 
 

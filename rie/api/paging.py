@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rie.api.parse import Params
 from rie.errors import ServiceError
 
+T = TypeVar("T")
 MAX_PAGE = 50  # functions and versions, however many MaxItems asks for
 
 
 def page_size(params: Params) -> int:
     """How many items the page may have."""
     return min(int(params.get("MaxItems", MAX_PAGE)), MAX_PAGE)
+
+
+def paged(
+    kind: str, params: Params, items: Sequence[T], name_of: Callable[[T], str], *, longest: int = MAX_PAGE
+) -> tuple[Sequence[T], str | None]:
+    """The page that is asked for of a whole list, which is in the order of its names, and its NextMarker."""
+    after = read_marker(kind, params)
+    start = 0 if after is None else sum(_rank(name_of(item)) <= _rank(after) for item in items)
+    end = start + min(int(params.get("MaxItems", longest)), longest)
+    return items[start:end], marker(kind, name_of(items[end - 1]) if end < len(items) else None)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Versions are in the order of their numbers, $LATEST first; other names as they are spelled."""
+    return (int(name), "") if name.isdecimal() else (0, name)
 
 
 def marker(kind: str, after: str | None) -> str | None:

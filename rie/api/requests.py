@@ -14,7 +14,6 @@ _UNAVAILABLE = (
     "CapacityProviderConfig",
     "DurableConfig",
     "FileSystemConfigs",
-    "Publish",
     "PublishTo",
     "RuntimeConfig",
     "TenancyConfig",

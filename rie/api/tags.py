@@ -10,6 +10,8 @@ from rie.errors import ServiceError
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.model.function import FunctionKey
+from rie.model.mapping import Mapping
+from rie.model.scope import Scope
 
 _RESOURCE_TYPE = 5  # arn:aws:lambda:<region>:<account>:<type>:…
 _OTHERS = {
@@ -22,19 +24,45 @@ _OTHERS = {
 
 def list_tags(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListTags."""
+    uuid = _mapping(params["Resource"])
+    if uuid is not None:
+        return {"Tags": dict(_found(domain, context, uuid, params["Resource"]).tags)}
     return {"Tags": dict(domain.catalog.get(_function(context, params["Resource"])).tags)}
 
 
 def tag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """TagResource: 204."""
+    uuid = _mapping(params["Resource"])
+    if uuid is not None:
+        _found(domain, context, uuid, params["Resource"])
+        domain.mappings.tag(Scope(context.account, context.region), uuid, params["Tags"])
+        return {}
     domain.catalog.tag(_function(context, params["Resource"]), params["Tags"])
     return {}
 
 
 def untag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """UntagResource: 204."""
+    uuid = _mapping(params["Resource"])
+    if uuid is not None:
+        _found(domain, context, uuid, params["Resource"])
+        domain.mappings.untag(Scope(context.account, context.region), uuid, set(params["TagKeys"]))
+        return {}
     domain.catalog.untag(_function(context, params["Resource"]), params["TagKeys"])
     return {}
+
+
+def _mapping(arn: str) -> str | None:
+    """The UUID of an event source mapping's ARN; None for other resources."""
+    parts = arn.split(":")
+    return parts[-1] if parts[_RESOURCE_TYPE] == "event-source-mapping" else None
+
+
+def _found(domain: Domain, context: RequestContext, uuid: str, arn: str) -> Mapping:
+    try:
+        return domain.mappings.get(Scope(context.account, context.region), uuid)
+    except ServiceError:
+        raise ServiceError("ResourceNotFoundException", _OTHERS["event-source-mapping"].format(arn)) from None
 
 
 def _function(context: RequestContext, arn: str) -> FunctionKey:

@@ -27,11 +27,16 @@ def serve(
         int | None,
         typer.Option(help="MB that all environments together may be promised. [default: 90 % of the machine]"),
     ] = None,
+    async_delay_scale: Annotated[
+        float | None,
+        typer.Option(help="Factor of what asynchronous retries wait for, to try them out: 0.01. [default: 1]"),
+    ] = None,
 ) -> None:
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 
     Every setting can be a variable too: RIE_HOST, RIE_PORT, RIE_ENGINE, RIE_DATA, RIE_DATABASE, RIE_REGION,
-    RIE_ACCOUNT, RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY, RIE_MEMORY_MB, RIE_DRAIN_S.
+    RIE_ACCOUNT, RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY, RIE_MEMORY_MB, RIE_DRAIN_S,
+    RIE_ASYNC_DELAY_SCALE.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings
@@ -46,5 +51,6 @@ def serve(
             idle_s=idle,
             concurrency=concurrency,
             memory_mb=memory,
+            async_delay_scale=async_delay_scale,
         )
     )

@@ -154,7 +154,7 @@ class Door(asyncio.Protocol):
         """Run the function; answers (body, is it an error, log lines, X-Rie-Report). Raises Crashed."""
         sandbox = self._sandbox
         sandbox.is_busy = True
-        call = Call(body or b"{}", sandbox.spec.environment, sandbox.sandbox_id)
+        call = Call(body or b"{}", sandbox.spec.environment, sandbox.sandbox_id, sandbox.log)
         try:
             await sandbox.initialised()
             loop = asyncio.get_running_loop()

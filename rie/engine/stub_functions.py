@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation: the event's bytes, the environment's variables, and which sandbox this is."""
+    """One invocation: the event's bytes, the environment's variables, which sandbox this is, and its log."""
 
     event: bytes
     environment: Mapping[str, str]
     sandbox_id: str
+    print: Callable[[str], None]
 
     def seconds(self) -> float:
         """`seconds` of the event, 0 if it says none."""
@@ -71,6 +73,27 @@ async def environment(call: Call) -> bytes:
     return json.dumps(answer).encode()
 
 
+async def record(call: Call) -> bytes:
+    """Log the event, one line that begins with EVENT; answer null."""
+    call.print(f"EVENT {call.event.decode()}\n")
+    return b"null"
+
+
+async def partial(call: Call) -> bytes:
+    """Log the event; report the messages whose body is "bad" as failed."""
+    call.print(f"EVENT {call.event.decode()}\n")
+    records = json.loads(call.event)["Records"]
+    failures = [{"itemIdentifier": each["messageId"]} for each in records if each["body"] == "bad"]
+    return json.dumps({"batchItemFailures": failures}).encode()
+
+
+async def choosy(call: Call) -> bytes:
+    """Fail if the data of any record is "bad"."""
+    if any(base64.b64decode(each["kinesis"]["data"]) == b"bad" for each in json.loads(call.event)["Records"]):
+        await fail(call)
+    return b"null"
+
+
 FUNCTIONS: Mapping[str, Function] = {
     "echo": echo,
     "sleep": sleep,
@@ -78,6 +101,9 @@ FUNCTIONS: Mapping[str, Function] = {
     "fail": fail,
     "crash": crash,
     "environment": environment,
+    "record": record,
+    "partial": partial,
+    "choosy": choosy,
     "slow-init": echo,
 }
 

@@ -119,10 +119,15 @@ class Pool:
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
-    def retire(self, key: FunctionKey, keep: str | None = None) -> None:
-        """Let no environment of a function serve again but those of configuration `keep`; busy ones end their work."""
+    def retire(self, key: FunctionKey, version: str | None = None, keep: str | None = None) -> None:
+        """Let no environment of a version (None: of any) serve again, but those of configuration `keep`.
+
+        Idle ones are destroyed at once; busy ones end their work first.
+        """
         for environment in list(self._environments.values()):
-            if environment.function.key == key and environment.address.configuration_id != keep:
+            if environment.function.key != key or version not in (None, environment.function.version):
+                continue
+            if environment.address.configuration_id != keep:
                 environment.is_retired = True
                 if environment.state is State.IDLE:
                     self._discard(environment)

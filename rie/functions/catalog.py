@@ -10,19 +10,22 @@ from dataclasses import replace
 from rie.clock import Clock, with_milliseconds
 from rie.errors import HostFault
 from rie.functions import changes as records
-from rie.functions import faults, rules
+from rie.functions import faults, publishing, rules
 from rie.functions.changes import Changes, NewCode, NewFunction, Stamp
-from rie.model.function import Function, FunctionKey
+from rie.functions.publishing import NewVersion, Publication
+from rie.model.alias import ALIASES
+from rie.model.function import LATEST, Function, FunctionKey
 from rie.model.image import Image
+from rie.model.record import place_of
 from rie.store import Store
 
 Resolve = Callable[[str, str], Image]
 """(URI as the user typed it, architecture) → a pinned image. Blocks; raises ImageFault, HostFault."""
 Deploy = Callable[[Function], None]
 """Asks for the deployment of a function's newest configuration; returns at once."""
-Changed = Callable[[FunctionKey, Function | None], None]
-"""Told of every commit in the order of commits: the newest record, None when the function is gone. Must be quick,
-must not call the catalog, and runs on the thread of whoever committed."""
+Changed = Callable[[FunctionKey, str, Function | None], None]
+"""Told of every commit in the order of commits: a version's newest record, None when it is gone; with $LATEST the whole
+function is. Must be quick, must not call the catalog, and runs on the thread of whoever committed."""
 
 _ATTEMPTS = 5  # a commit is lost only to another node's; five in a row is a fault, not a race
 
@@ -51,12 +54,18 @@ class Catalog:
             raise faults.name_taken(new.key.name)
         image = self._resolve(new.image_uri, new.architecture)
         function = records.created(new, image, self._stamp())
+        made = [function]
+        if new.is_published:
+            publication = self._publication(function, None)
+            assert publication.latest is not None
+            made = [publication.latest, publication.version]
         with self._writing:
-            if not self._store.add(function):
+            if not self._store.add(*made):
                 raise faults.name_taken(new.key.name)
-            self._changed(function.key, function)
-        self._deploy(function)
-        return function
+            for each in made:
+                self._changed(each.key, each.version, each)
+        self._deploy(made[0])
+        return made[-1]
 
     def update_configuration(self, key: FunctionKey, changes: Changes, revision_id: str | None = None) -> Function:
         """Change what was asked for, and ask for its deployment; the answer says InProgress."""
@@ -83,49 +92,85 @@ class Catalog:
             _check_changeable(current, code.revision_id)
             return records.recoded(current, code, image, self._stamp())
 
-        function = self._change(code.key, decide)
-        self._deploy(function)
-        return function
+        if code.is_published:
+            version, latest = self._publish(code.key, decide, None)
+        else:
+            version = latest = self._change(code.key, decide)
+        self._deploy(latest)
+        return version
+
+    def publish(self, new: NewVersion) -> Function:
+        """Make a version of $LATEST, or give back the last one if nothing has changed since (lambda.md §4.1)."""
+
+        def decide(current: Function) -> Function:
+            _check_changeable(current, new.revision_id)
+            publishing.check(current, new)
+            return current
+
+        return self._publish(new.key, decide, new.description)[0]
 
     def find(self, key: FunctionKey) -> Function | None:
-        """The function, or None."""
+        """The function ($LATEST), or None."""
         return self._store.find(key)
 
     def get(self, key: FunctionKey, qualifier: str | None = None) -> Function:
-        """The function; the not-found error prints the qualifier that was asked for."""
-        function = self._store.find(key)
-        if function is None or qualifier not in (None, function.version):
+        """The version that a qualifier names: a number, $LATEST (None is as good), or an alias.
+
+        The not-found error prints the qualifier that was asked for.
+        """
+        version = qualifier or LATEST
+        if not (version == LATEST or version.isdecimal()):
+            alias = self._store.records.find(ALIASES, place_of(key, version))
+            version = alias.version if alias is not None else version
+        function = self._store.find(key, version)
+        if function is None:
             raise faults.not_found(key, qualifier)
         return function
+
+    def versions(self, key: FunctionKey) -> list[Function]:
+        """Every version: $LATEST first, then by number. Raises ServiceError if there is no such function."""
+        found = self._store.versions(key)
+        if not found:
+            raise faults.not_found(key)
+        return found
 
     def page(self, account: str, region: str, after: str | None, limit: int) -> tuple[list[Function], str | None]:
         """Up to `limit` functions whose names follow `after`, and the name to go on after if there are more."""
         found = self._store.page(account, region, after, limit + 1)
         return found[:limit], found[limit - 1].key.name if len(found) > limit else None
 
+    def page_versions(
+        self, account: str, region: str, after: tuple[str, str] | None, limit: int
+    ) -> tuple[list[Function], tuple[str, str] | None]:
+        """As `page`, of all versions of all functions, and (name, version) to go on after."""
+        found = self._store.page_versions(account, region, after, limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        return found[:limit], None if last is None else (last.key.name, last.version)
+
     def count(self, account: str, region: str) -> int:
         """How many functions there are."""
         return self._store.count(account, region)
 
     def all(self) -> list[Function]:
-        """Every function of every account and region, for a node that starts."""
+        """Every version of every function of every account and region, for a node that starts."""
         return self._store.all()
 
     def unsettled(self) -> list[Function]:
         """Those whose deployment has not ended, for `Deployment.resume`."""
         return self._store.unsettled()
 
-    def delete(self, key: FunctionKey, qualifier: str | None = None) -> None:
-        """Remove a function, or one version of it (lambda.md §1.14)."""
-        if self._store.find(key) is None:
-            raise faults.not_found(key)
-        if qualifier is not None:
-            return _check_removable(qualifier)
+    def delete(self, key: FunctionKey) -> None:
+        """Remove a function with all its versions, and all that hangs on it."""
         with self._writing:
             if not self._store.remove(key):
                 raise faults.not_found(key)
-            self._changed(key, None)
-        return None
+            self._changed(key, LATEST, None)
+
+    def delete_version(self, key: FunctionKey, version: str) -> None:
+        """Remove a version, if it is there, and what hangs on its number. Whether it may go is `Versions`' matter."""
+        with self._writing:
+            if self._store.remove_version(key, version):
+                self._changed(key, version, None)
 
     def tag(self, key: FunctionKey, tags: Mapping[str, str]) -> None:
         """Add tags, or give those there are new values."""
@@ -158,11 +203,15 @@ class Catalog:
         self._settle(key, configuration_id, lambda function: records.failed(function, _random_id(), code, reason))
 
     def _settle(self, key: FunctionKey, configuration_id: str, decide: Callable[[Function], Function]) -> None:
+        """Of all versions that were waiting for a configuration, $LATEST last: it must not be ready before them."""
+
         def unless_overtaken(current: Function) -> Function | None:
             waits = current.is_pending or current.is_updating
             return decide(current) if waits and current.configuration.configuration_id == configuration_id else None
 
-        self._commit(key, unless_overtaken)
+        waiting = [each.version for each in self._store.unsettled() if each.key == key]
+        for version in sorted(waiting, key=lambda each: each == LATEST):
+            self._commit(key, unless_overtaken, version)
 
     def _change(self, key: FunctionKey, decide: Callable[[Function], Function]) -> Function:
         function = self._commit(key, decide)
@@ -170,16 +219,53 @@ class Catalog:
             raise faults.not_found(key)
         return function
 
-    def _commit(self, key: FunctionKey, decide: Callable[[Function], Function | None]) -> Function | None:
-        """Store what `decide` makes of the newest record; None if there is none, or it decides for nothing."""
+    def _publish(
+        self, key: FunctionKey, decide: Callable[[Function], Function], description: str | None
+    ) -> tuple[Function, Function]:
+        """Store what `decide` makes of $LATEST, and a version of it, in one step; answers the version and $LATEST."""
+        answer: list[Function] = []
+
+        def decide_and_publish(current: Function) -> tuple[Function, ...]:
+            latest = decide(current)
+            publication = self._publication(latest, description)
+            answer[:] = [publication.version, publication.latest or latest]
+            if publication.latest is not None:
+                return publication.latest, publication.version
+            return () if latest is current else (latest,)
+
+        if self._commit_all(key, decide_and_publish, LATEST) is None:
+            raise faults.not_found(key)
+        return answer[0], answer[1]
+
+    def _publication(self, latest: Function, description: str | None) -> Publication:
+        last = self._store.find(latest.key, str(latest.last_version)) if latest.last_version else None
+        return publishing.publish(latest, last, description, (_random_id(), _random_id()), self._stamp().at)
+
+    def _commit(
+        self, key: FunctionKey, decide: Callable[[Function], Function | None], version: str = LATEST
+    ) -> Function | None:
+        """Store what `decide` makes of a version's newest record; None if there is none, or it decides for nothing."""
+
+        def alone(current: Function) -> tuple[Function, ...]:
+            after = decide(current)
+            return () if after is None else (after,)
+
+        stored = self._commit_all(key, alone, version)
+        return stored[0] if stored else None
+
+    def _commit_all(
+        self, key: FunctionKey, decide: Callable[[Function], tuple[Function, ...]], version: str
+    ) -> tuple[Function, ...] | None:
+        """As `_commit`, but nothing is (); what follows the first record is new with it."""
         with self._writing:
             for _ in range(_ATTEMPTS):
-                current = self._store.find(key)
-                after = decide(current) if current is not None else None
-                if current is None or after is None:
+                current = self._store.find(key, version)
+                if current is None:
                     return None
-                if self._store.replace(after, current.revision_id):
-                    self._changed(key, after)
+                after = decide(current)
+                if not after or self._store.replace(after[0], current.revision_id, *after[1:]):
+                    for each in after:
+                        self._changed(key, each.version, each)
                     return after
         raise HostFault(f"cannot update {key.arn}: {_ATTEMPTS} attempts in a row were overtaken by another node")
 
@@ -199,11 +285,3 @@ def _check_changeable(function: Function, revision_id: str | None) -> None:
         raise faults.pending(function.state)
     if function.is_updating:
         raise faults.update_in_progress(function.key)
-
-
-def _check_removable(qualifier: str) -> None:
-    """Raises ServiceError unless the qualifier names a version, all of which are gone already."""
-    if qualifier == "$LATEST":
-        raise faults.refused("$LATEST version cannot be deleted without deleting the function.")
-    if not qualifier.isdecimal():
-        raise faults.refused("Deletion of aliases is not currently supported.")

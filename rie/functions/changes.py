@@ -46,6 +46,7 @@ class NewFunction:
     changes: Changes
     architecture: str = "x86_64"
     tags: Mapping[str, str] = field(default_factory=dict)
+    is_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class NewCode:
     architecture: str | None = None
     revision_id: str | None = None
     is_dry_run: bool = False
+    is_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)

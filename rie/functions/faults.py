@@ -17,6 +17,11 @@ def not_found(key: FunctionKey, qualifier: str | None = None) -> ServiceError:
     return ServiceError("ResourceNotFoundException", f"Function not found: {function_arn(key, qualifier)}")
 
 
+def alias_not_found(key: FunctionKey, name: str) -> ServiceError:
+    """No such alias (404), as its readers and policies are told."""
+    return ServiceError("ResourceNotFoundException", f"Cannot find alias arn: {function_arn(key, name)}")
+
+
 def name_taken(name: str) -> ServiceError:
     """The function exists (409). The grammar is the service's."""
     return ServiceError("ResourceConflictException", f"Function already exist: {name}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rie.model.function import FunctionKey
@@ -23,7 +24,16 @@ class Ledger:
         self._records = records
         self._noted = noted
         # Held from a commit to its notice, so that notices come in order.
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Nobody else of this node writes a record, or removes a function or a version, until the end.
+
+        For rules over several records, and for records that need what they hang on: read, check and write inside.
+        """
+        with self._writing:
+            yield
 
     def find(self, kind: Kind[R], place: Place) -> R | None:
         """The record at a place."""
@@ -47,6 +57,12 @@ class Ledger:
             was_there = self._records.remove(kind, place)
             self._noted(kind, place, None)
         return was_there
+
+    def clear(self, place: Place) -> None:
+        """Remove the records of every kind at a place: all that hangs on an alias goes with it."""
+        with self._writing:
+            for name in self._records.clear(place):
+                self._noted(Kind(name, object), place, None)
 
     def of_function(self, kind: Kind[R], key: FunctionKey) -> list[tuple[Place, R]]:
         """All that hang on a function, by name."""

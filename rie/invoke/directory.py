@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rie.arn import function_arn
 from rie.errors import ServiceError
+from rie.invoke.mirror import Mirror
+from rie.model.alias import ALIASES, Alias
 from rie.model.function import LATEST, Configuration, Function, FunctionKey
+from rie.model.record import Place
 
 PENDING_TEXT = "The operation cannot be performed at this time. The function is currently in the following state: {}"
 
 
 class Directory:
-    """Reads cost a dictionary look-up, because one stands in the way of every invocation."""
+    """Reads cost two dictionary look-ups, because one stands in the way of every invocation; aliases two more.
 
-    def __init__(self, functions: Iterable[Function] = ()) -> None:
-        self._functions = {function.key: function for function in functions}
+    `mirror` has the aliases; `draw` a random number from 0 up to 1, which shares an alias's calls between versions.
+    """
+
+    def __init__(
+        self,
+        functions: Iterable[Function] = (),
+        mirror: Mirror | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._functions: dict[FunctionKey, dict[str, Function]] = {}
+        self._mirror = mirror or Mirror()
+        self._draw = draw
+        for function in functions:
+            self.update(function)
 
     def __len__(self) -> int:
         return len(self._functions)
 
     def __iter__(self) -> Iterator[Function]:
-        return iter(self._functions.values())
+        """Every function: its $LATEST."""
+        return (versions[LATEST] for versions in list(self._functions.values()) if LATEST in versions)
 
-    def update(self, key: FunctionKey, function: Function | None) -> None:
-        """A function was made or changed; None when it is gone."""
-        if function is None:
+    def update(self, function: Function) -> None:
+        """A function, or a version of it, was made or changed."""
+        self._functions.setdefault(function.key, {})[function.version] = function
+
+    def forget(self, key: FunctionKey, version: str = LATEST) -> None:
+        """A version is gone; with $LATEST the function is."""
+        if version == LATEST:
             self._functions.pop(key, None)
-        else:
-            self._functions[key] = function
+        elif key in self._functions:
+            self._functions[key].pop(version, None)
 
     def find(self, key: FunctionKey, qualifier: str | None) -> Function:
-        """The function that a qualifier names. Raises ServiceError ResourceNotFoundException (spec §0.3)."""
-        function = self._functions.get(key)
-        if function is None or qualifier not in (None, LATEST):
-            arn = function_arn(key, qualifier or LATEST)
-            raise ServiceError("ResourceNotFoundException", f"Function not found: {arn}")
-        return function
+        """The version to run for a qualifier: of an alias that shares its calls, the one that the draw falls on.
+
+        Raises ServiceError ResourceNotFoundException (spec §0.3).
+        """
+        versions = self._functions.get(key)
+        if versions is not None:
+            function = versions.get(qualifier or LATEST)
+            if function is None and qualifier is not None:
+                alias = self._mirror.find(ALIASES, Place(key.account, key.region, key.name, qualifier))
+                function = versions.get(self._drawn(alias)) if alias is not None else None
+            if function is not None:
+                return function
+        arn = function_arn(key, qualifier or LATEST)
+        raise ServiceError("ResourceNotFoundException", f"Function not found: {arn}")
+
+    def versions(self, key: FunctionKey) -> Mapping[str, Function]:
+        """All that there are of a function, by number, $LATEST among them."""
+        return self._functions.get(key, {})
+
+    def _drawn(self, alias: Alias) -> str:
+        if alias.additional_version and self._draw() < alias.additional_weight:
+            return alias.additional_version
+        return alias.version
 
 
 def serving(function: Function) -> Configuration:

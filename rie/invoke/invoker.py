@@ -1,4 +1,4 @@
-"""Runs synchronous invocations: the checks in the service's order, then the pool."""
+"""Runs invocations: the checks in the service's order, then the pool, or for events the queue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import contextlib
 import logging
 import os
 import time
+import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -16,10 +18,16 @@ from rie.arn import function_arn, parse_function_reference
 from rie.environments.pool import Pool, Throttled
 from rie.errors import ImageFault, ServiceError
 from rie.invoke.directory import Directory, serving
+from rie.model.event import MAX_EVENT as MAX_ASYNC
+from rie.model.event import Event
+from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Outcome
 from rie.model.scope import Scope
 
 log = logging.getLogger(__name__)
+
+Accept = Callable[[Event], Awaitable[None]]
+"""Takes an event; it is durable when this returns. Raises StoreFailed."""
 
 TYPES = ("Event", "RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
@@ -43,29 +51,32 @@ class InvokeRequest:
 class Invoker:
     """One for a node."""
 
-    def __init__(self, directory: Directory, pool: Pool) -> None:
+    def __init__(self, directory: Directory, pool: Pool, accept: Accept) -> None:
         self._directory = directory
         self._pool = pool
+        self._accept = accept
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
 
     async def invoke(self, request: InvokeRequest) -> Outcome | None:
-        """The outcome, or None for a dry run. Raises ServiceError, HostFault. The first check that fails wins."""
+        """The outcome; None for a dry run, and for an event once it is durable.
+
+        Raises ServiceError, HostFault. The first check that fails wins.
+        """
         _check_choice(request.invocation_type, "invocationType", TYPES)
         _check_choice(request.log_type, "logType", LOG_TYPES)
         key, qualifier = parse_function_reference(request.function_name, request.qualifier, request.scope)
         function = self._directory.find(key, qualifier)
-        payload = _checked_payload(request.body)
+        limit = MAX_ASYNC if request.invocation_type == "Event" else MAX_EVENT
+        payload = _checked_payload(request.body, limit)
         _check_client_context(request.client_context)
         configuration = serving(function)
         if request.invocation_type == "DryRun":
             return None
         if request.invocation_type == "Event":
-            raise ServiceError(
-                "InvalidParameterValueException",
-                "Asynchronous invocation is not supported yet: use InvocationType RequestResponse.",
-            )
+            await self._accept(_event(request, key, qualifier, payload))
+            return None
         invocation = Invocation(
             request_id=request.request_id,
             payload=payload,
@@ -74,6 +85,26 @@ class Invoker:
             client_context=request.client_context,
             wants_log=request.log_type == "Tail",
         )
+        return await self._run(function, configuration, invocation)
+
+    async def run_event(self, event: Event) -> Outcome:
+        """One attempt at an asynchronous event. Raises ServiceError, HostFault when it was not run."""
+        function = self._directory.find(event.key, event.qualifier)
+        invocation = Invocation(
+            request_id=event.event_id,
+            payload=event.payload,
+            function_arn=function_arn(event.key, event.qualifier),
+            trace_id=event.trace_id,
+        )
+        return await self._run(function, serving(function), invocation)
+
+    async def run_batch(self, key: FunctionKey, qualifier: str | None, payload: bytes) -> Outcome:
+        """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
+        function = self._directory.find(key, qualifier)
+        invocation = Invocation(str(uuid.uuid4()), payload, function_arn(key, qualifier), new_trace_id())
+        return await self._run(function, serving(function), invocation)
+
+    async def _run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
         self._in_flight += 1
         self._is_quiet.clear()
         try:
@@ -106,12 +137,17 @@ def _check_choice(value: str, path: str, choices: tuple[str, ...]) -> None:
         )
 
 
-def _checked_payload(body: bytes | None) -> bytes:
+def _event(request: InvokeRequest, key: FunctionKey, qualifier: str | None, payload: bytes) -> Event:
+    now = time.time()
+    return Event(request.request_id, key, qualifier, payload, now, now, request.trace_id)
+
+
+def _checked_payload(body: bytes | None, limit: int) -> bytes:
     """The event, `{}` for none. Raises RequestEntityTooLargeException, InvalidRequestContentException (spec §2.2)."""
-    if body is None:
+    if body is None or len(body) > limit:
         raise ServiceError(
             "RequestEntityTooLargeException",
-            f"Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction operation",
+            f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
             status=413,
         )
     if not body:

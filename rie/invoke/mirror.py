@@ -43,6 +43,12 @@ class Mirror:
             for tell in self._watchers.get(name, ()):
                 tell(place, None)
 
+    def clear(self, place: Place) -> None:
+        """A version is gone, and the records of every kind at its number."""
+        for name, held in self._kinds.items():
+            if place in held:
+                self.update(Kind(name, object), place, None)
+
     def find(self, kind: Kind[R], place: Place) -> R | None:
         """The record at a place."""
         held = self._kinds.get(kind.name)

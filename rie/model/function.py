@@ -69,14 +69,20 @@ class Configuration:
     logging: Logging = field(default_factory=lambda: Logging(group=""))
     vpc: Vpc | None = None
 
+    @property
+    def code_sha256(self) -> str:
+        """What tells this code from other code, as the API shows it."""
+        return self.image.digest.removeprefix("sha256:")
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One version of a function ($LATEST so far).
+    """One version of a function; $LATEST is the one that can be changed.
 
     `configuration` is the newest that was asked for; `serving` the newest that could be deployed, which is what
     invocations run (None until the first deployment ended well). `last_modified` is as the API spells it
-    ("2025-11-25T02:26:54.123+0000").
+    ("2025-11-25T02:26:54.123+0000"). Tags are $LATEST's alone. `last_version`, of $LATEST, is the highest number that
+    was ever published, 0 for none; `published_description`, of a version, what $LATEST's description was then.
     """
 
     key: FunctionKey
@@ -96,6 +102,8 @@ class Function:
     last_update_status_reason_code: str | None = None
     dead_letter_arn: str | None = None
     kms_key_arn: str | None = None
+    last_version: int = 0
+    published_description: str = ""
 
     @property
     def is_pending(self) -> bool:

@@ -88,7 +88,7 @@ class Invocations:
 def _success(request: InvokeRequest, outcome: Outcome | None) -> Answer:
     headers = {wire.REQUEST_ID: request.request_id}
     if outcome is None:
-        return 204, headers, b""
+        return (202 if request.invocation_type == "Event" else 204), headers, b""
     headers["Content-Type"] = "application/json"
     headers["x-amzn-Remapped-Content-Length"] = "0"
     headers[wire.EXECUTED_VERSION] = outcome.executed_version

@@ -27,6 +27,9 @@ class Records(Protocol):
     def remove(self, kind: Kind[R], place: Place) -> bool:
         """Remove the record at a place; False if there was none."""
 
+    def clear(self, place: Place) -> list[str]:
+        """Remove the records of every kind at a place, in one transaction; the names of those kinds."""
+
     def of_function(self, kind: Kind[R], key: FunctionKey) -> list[tuple[Place, R]]:
         """All that hang on a function, by name."""
 
@@ -53,17 +56,20 @@ class Store(Protocol):
     `SqlStore("sqlite://")` is the fake (in memory). Implementations pass tests/contract/test_store.py.
     """
 
-    def add(self, function: Function) -> bool:
-        """Store a new function; False if its key and version are taken."""
+    def add(self, *functions: Function) -> bool:
+        """Store new functions and versions, all or none; False if one's key and version are taken."""
 
-    def replace(self, function: Function, expected_revision_id: str) -> bool:
-        """Store a new state of a function; False if it is gone, or at another revision than expected."""
+    def replace(self, function: Function, expected_revision_id: str, *new: Function) -> bool:
+        """Store a new state of a function, and versions that are `new` with it, in one transaction.
+
+        False, and nothing is stored, if it is gone, or at another revision than expected, or if a new one is taken.
+        """
 
     def remove(self, key: FunctionKey) -> bool:
         """Remove every version of a function and all that hangs on it; False if there was none."""
 
     def remove_version(self, key: FunctionKey, version: str) -> bool:
-        """Remove one version of a function; False if there was none."""
+        """Remove one version of a function, and the records at its number; False if there was none."""
 
     def find(self, key: FunctionKey, version: str = LATEST) -> Function | None:
         """One version of a function."""
@@ -73,6 +79,9 @@ class Store(Protocol):
 
     def page(self, account: str, region: str, after: str | None, limit: int) -> list[Function]:
         """Up to `limit` functions ($LATEST) whose names follow `after`, by name."""
+
+    def page_versions(self, account: str, region: str, after: tuple[str, str] | None, limit: int) -> list[Function]:
+        """Up to `limit` versions of all functions that follow `after` (name, version): by name, then as `versions`."""
 
     def count(self, account: str, region: str) -> int:
         """How many functions there are."""

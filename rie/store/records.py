@@ -66,6 +66,11 @@ class SqlRecords:
         with self._writing(f"remove a record ({kind.name})") as connection:
             return connection.execute(delete(RECORDS).where(_at(kind, place))).rowcount > 0
 
+    def clear(self, place: Place) -> list[str]:
+        """Remove the records of every kind at a place, in one transaction; the names of those kinds."""
+        with self._writing("remove the records at a place") as connection:
+            return clear(connection, place)
+
     def of_function(self, kind: Kind[R], key: FunctionKey) -> list[tuple[Place, R]]:
         """All that hang on a function, by name."""
         return list(self._select(kind, _T.account == key.account, _T.region == key.region, _T.function == key.name))
@@ -100,6 +105,14 @@ def remove_of(connection: Connection, key: FunctionKey) -> None:
     )
 
 
+def clear(connection: Connection, place: Place) -> list[str]:
+    """Remove what lies at a place, in the caller's transaction; the names of the kinds that did."""
+    there = list(connection.scalars(select(_T.kind).where(_lies(place))))
+    if there:
+        connection.execute(delete(RECORDS).where(_lies(place)))
+    return there
+
+
 def _columns(kind: Kind[R], place: Place) -> dict[str, str]:
     return {
         "kind": kind.name,
@@ -111,9 +124,12 @@ def _columns(kind: Kind[R], place: Place) -> dict[str, str]:
 
 
 def _at(kind: Kind[R], place: Place) -> ColumnElement[bool]:
+    return (_T.kind == kind.name) & _lies(place)
+
+
+def _lies(place: Place) -> ColumnElement[bool]:
     return (
-        (_T.kind == kind.name)
-        & (_T.account == place.account)
+        (_T.account == place.account)
         & (_T.region == place.region)
         & (_T.function == place.function)
         & (_T.name == place.name)

@@ -8,8 +8,10 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -46,6 +48,29 @@ RECORDS = Table(
     Column("name", String(300), primary_key=True),
     Column("record", Text, nullable=False),
 )
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("event_id", String(36), primary_key=True),
+    Column("account", String(12), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("function", String(64), nullable=False),
+    Column("qualifier", String(128)),
+    Column("payload", LargeBinary, nullable=False),
+    Column("accepted_at", Double, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("trace_id", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last", Text),
+)
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("delivery_id", String(36), primary_key=True),
+    Column("due_at", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("record", Text, nullable=False),
+)
 _UNSETTLED = Index("functions_unsettled", FUNCTIONS.c.unsettled)
 
 
@@ -59,7 +84,12 @@ def _second(connection: Connection) -> None:
     METADATA.create_all(connection, tables=[RECORDS])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
+def _third(connection: Connection) -> None:
+    """Version 3: the asynchronous queue."""
+    METADATA.create_all(connection, tables=[EVENTS, DELIVERIES])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third)
 """Step n leads from version n to n + 1. Steps are only ever appended, and say what they need in their own words."""
 
 

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Integer,
+    QueuePool,
+    case,
+    cast,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql import ColumnElement
 
 from rie.errors import StoreFailed
 from rie.model.function import LATEST, Function, FunctionKey
+from rie.model.record import place_of
 from rie.store.codec import decode, encode
-from rie.store.records import SqlRecords, remove_of
+from rie.store.events import SqlEvents
+from rie.store.records import SqlRecords, clear, remove_of
 from rie.store.schema import FUNCTIONS, migrate
 from rie.store.transactions import Taken, wrapped
 
 _WRITES = "rie_writes"  # execution option of the engine that writers use
 _T = FUNCTIONS.c
+_ORDER = (_T.account, _T.region, _T.name, _T.version)
+_NUMBER = case((_T.version == LATEST, 0), else_=cast(_T.version, Integer))
 
 
 class SqlStore:
@@ -38,27 +57,36 @@ class SqlStore:
         )
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self.records = SqlRecords(self._reading, self._writing)
+        self.events = SqlEvents(self._reading, self._writing)
         with self._writing("open the database") as connection:
             migrate(connection)
 
-    def add(self, function: Function) -> bool:
-        """Store a new function; False if its key and version are taken."""
+    def add(self, *functions: Function) -> bool:
+        """Store new functions and versions, all or none; False if one's key and version are taken."""
         try:
             with self._writing("store a function") as connection:
-                connection.execute(insert(FUNCTIONS).values(**_key_columns(function), **_state_columns(function)))
+                _insert(connection, functions)
         except Taken:
             return False
         return True
 
-    def replace(self, function: Function, expected_revision_id: str) -> bool:
-        """Store a new state of a function; False if it is gone, or at another revision than expected."""
-        with self._writing("update a function") as connection:
-            changed = connection.execute(
-                update(FUNCTIONS)
-                .where(_is(function.key), _T.version == function.version, _T.revision_id == expected_revision_id)
-                .values(**_state_columns(function))
-            )
-            return changed.rowcount == 1
+    def replace(self, function: Function, expected_revision_id: str, *new: Function) -> bool:
+        """Store a new state of a function, and versions that are `new` with it, in one transaction.
+
+        False, and nothing is stored, if it is gone, or at another revision than expected, or if a new one is taken.
+        """
+        try:
+            with self._writing("update a function") as connection:
+                changed = connection.execute(
+                    update(FUNCTIONS)
+                    .where(_is(function.key), _T.version == function.version, _T.revision_id == expected_revision_id)
+                    .values(**_state_columns(function))
+                )
+                if changed.rowcount == 1:
+                    _insert(connection, new)
+                return changed.rowcount == 1
+        except Taken:
+            return False
 
     def remove(self, key: FunctionKey) -> bool:
         """Remove every version of a function and all that hangs on it; False if there was none."""
@@ -67,8 +95,9 @@ class SqlStore:
             return connection.execute(delete(FUNCTIONS).where(_is(key))).rowcount > 0
 
     def remove_version(self, key: FunctionKey, version: str) -> bool:
-        """Remove one version of a function; False if there was none."""
+        """Remove one version of a function, and the records at its number; False if there was none."""
         with self._writing("remove a version") as connection:
+            clear(connection, place_of(key, version))
             return connection.execute(delete(FUNCTIONS).where(_is(key), _T.version == version)).rowcount > 0
 
     def find(self, key: FunctionKey, version: str = LATEST) -> Function | None:
@@ -85,6 +114,15 @@ class SqlStore:
         """Up to `limit` functions ($LATEST) whose names follow `after`, by name."""
         follows = [] if after is None else [_T.name > after]
         return self._select(_within(account, region), _T.version == LATEST, *follows, limit=limit)
+
+    def page_versions(self, account: str, region: str, after: tuple[str, str] | None, limit: int) -> list[Function]:
+        """Up to `limit` versions of all functions that follow `after` (name, version): by name, then as `versions`."""
+        follows = []
+        if after is not None:
+            name, version = after
+            is_later = _NUMBER.__gt__(0 if version == LATEST else int(version))
+            follows = [(_T.name > name) | ((_T.name == name) & is_later)]
+        return self._select(_within(account, region), *follows, limit=limit, order=(_T.name, _NUMBER))
 
     def count(self, account: str, region: str) -> int:
         """How many functions there are."""
@@ -104,9 +142,10 @@ class SqlStore:
         """Release what the store holds."""
         self._engine.dispose()
 
-    def _select(self, *conditions: ColumnElement[bool], limit: int | None = None) -> list[Function]:
-        statement = select(_T.record).where(*conditions)
-        statement = statement.order_by(_T.account, _T.region, _T.name, _T.version).limit(limit)
+    def _select(
+        self, *conditions: ColumnElement[bool], limit: int | None = None, order: Sequence[ColumnElement[Any]] = _ORDER
+    ) -> list[Function]:
+        statement = select(_T.record).where(*conditions).order_by(*order).limit(limit)
         with self._reading("read functions") as connection:
             return [decode(Function, record) for record in connection.scalars(statement)]
 
@@ -161,6 +200,11 @@ def _within(account: str, region: str) -> ColumnElement[bool]:
 
 def _is(key: FunctionKey) -> ColumnElement[bool]:
     return _within(key.account, key.region) & (_T.name == key.name)
+
+
+def _insert(connection: Connection, functions: Iterable[Function]) -> None:
+    for function in functions:
+        connection.execute(insert(FUNCTIONS).values(**_key_columns(function), **_state_columns(function)))
 
 
 def _key_columns(function: Function) -> dict[str, object]:

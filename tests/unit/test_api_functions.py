@@ -293,7 +293,6 @@ def test_reserved_variables_are_refused_and_listed(world: World) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"Publish": True},
         {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}},
         {"DurableConfig": {"RetentionPeriodInDays": 3}},
         {"FileSystemConfigs": [{"Arn": f"arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-{'a' * 17}",

@@ -48,7 +48,7 @@ def test_delete_answers_204_without_a_body_and_then_404(world: World) -> None:
     expected = (404, "ResourceNotFoundException", {"Type": "User", "Message": f"Function not found: {ARN}f"})
     assert failure(world.call("DELETE", f"{FUNCTIONS}/f")) == expected
     assert failure(world.call("DELETE", f"{FUNCTIONS}/f?Qualifier=1")) == expected
-    assert world.notices[-1][1] is None
+    assert world.notices[-1][2] is None
 
 
 def test_latest_and_aliases_cannot_be_deleted_and_a_version_that_is_gone_can(world: World) -> None:

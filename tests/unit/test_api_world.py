@@ -51,16 +51,16 @@ class World:
         self.store = SqlStore(url)
         self.clock = ManualClock()
         self.submitted: list[Function] = []
-        self.notices: list[tuple[FunctionKey, Function | None]] = []
+        self.notices: list[tuple[FunctionKey, str, Function | None]] = []
         self.catalog = Catalog(
             self.store,
             find,
             self.submitted.append,
-            lambda key, function: self.notices.append((key, function)),
+            lambda key, version, function: self.notices.append((key, version, function)),
             self.clock,
         )
         self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
-        self.domain = Domain(self.catalog, self.ledger)
+        self.domain = Domain.over(self.catalog, self.ledger, self.clock, lambda mapping, function: None)
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 

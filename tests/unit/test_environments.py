@@ -186,10 +186,10 @@ async def test_busy_environments_are_not_evicted(world: World) -> None:
 @story()
 async def test_a_new_configuration_gets_new_environments_and_the_old_idle_ones_go(world: World) -> None:
     await world.run()
-    world.pool.retire(KEY, keep="c2")
+    world.pool.retire(KEY, "$LATEST", keep="c2")
     assert world.environments == []
     await world.run(world.function(configuration_id="c2"))
-    world.pool.retire(KEY, keep="c2")
+    world.pool.retire(KEY, "$LATEST", keep="c2")
     assert len(world.environments) == 1
 
 

@@ -24,8 +24,8 @@ def test_the_last_notice_is_the_newest_record_however_many_threads_write() -> No
     world.active()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: world.catalog.tag(KEY, {f"k{number % 40}": str(number)}), range(100)))
-    assert world.notices[-1] == (KEY, world.catalog.get(KEY))
-    revisions = [function.revision_id for _, function in world.notices if function]
+    assert world.notices[-1] == (KEY, "$LATEST", world.catalog.get(KEY))
+    revisions = [function.revision_id for _, _, function in world.notices if function]
     assert len(revisions) == len(set(revisions)) == 102
     assert len(world.catalog.get(KEY).tags) == 40
 
@@ -36,7 +36,7 @@ def test_every_commit_is_told_before_the_deployment_is_asked_for() -> None:
         SqlStore("sqlite://"),
         resolve,
         lambda _function: told.append("deploy"),
-        lambda _key, function: told.append("gone" if function is None else "changed"),
+        lambda _key, _version, function: told.append("gone" if function is None else "changed"),
         ManualClock(),
     )
     made = catalog.create(NEW)
@@ -48,7 +48,7 @@ def test_every_commit_is_told_before_the_deployment_is_asked_for() -> None:
 
 def test_nothing_is_told_of_what_could_not_be_stored() -> None:
     class Full(SqlStore):
-        def add(self, function: Function) -> bool:
+        def add(self, *functions: Function) -> bool:
             raise StoreFailed("cannot store a function: database or disk is full")
 
     told: list[object] = []
@@ -65,18 +65,18 @@ class Overtaken(SqlStore):
         super().__init__("sqlite://")
         self.times = times
 
-    def replace(self, function: Function, expected_revision_id: str) -> bool:
+    def replace(self, function: Function, expected_revision_id: str, *new: Function) -> bool:
         if self.times:
             self.times -= 1
             current = self.find(function.key)
             assert current is not None
             theirs = replace(current, revision_id=f"theirs{self.times}", tags={**current.tags, "theirs": "1"})
             super().replace(theirs, current.revision_id)
-        return super().replace(function, expected_revision_id)
+        return super().replace(function, expected_revision_id, *new)
 
 
 def _catalog(store: SqlStore) -> Catalog:
-    return Catalog(store, resolve, lambda _function: None, lambda _key, _function: None, ManualClock())
+    return Catalog(store, resolve, lambda _function: None, lambda _key, _version, _function: None, ManualClock())
 
 
 def test_a_change_that_another_node_overtook_is_decided_again_and_loses_nothing() -> None:

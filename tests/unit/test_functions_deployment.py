@@ -58,7 +58,7 @@ def test_a_function_becomes_active_once_its_image_is_ready() -> None:
         let.set()
         await until(lambda: now(world).state == "Active")
         assert now(world).serving == now(world).configuration
-        assert world.notices[-1] == (KEY, now(world))
+        assert world.notices[-1] == (KEY, "$LATEST", now(world))
         await deployment.close()
 
     asyncio.run(run())
