@@ -13,6 +13,7 @@ from pathlib import Path
 from rie.errors import HostFault
 
 EVENT = b'{"a": 1}'
+TRACE_ID = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0"
 LIMIT_S = 30.0
 
 
@@ -33,6 +34,8 @@ class _Api(http.server.BaseHTTPRequestHandler):
         self.send_header("Lambda-Runtime-Aws-Request-Id", "1")
         self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + LIMIT_S) * 1000)))
         self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:f")
+        self.send_header("Lambda-Runtime-Trace-Id", TRACE_ID)  # without one AWS's client does not go on
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(EVENT)))
         self.end_headers()
         self.wfile.write(EVENT)
