@@ -582,6 +582,10 @@ def test_what_is_missing_is_named(oci_case: Case, monkeypatch: pytest.MonkeyPatc
             with pytest.raises(EngineUnavailable, match="not root; use --engine docker"):
                 await engine.check()
             monkeypatch.undo()
+            monkeypatch.setattr("rie.engine.oci.engine._capabilities", lambda: 0x00000000A80425FB)  # Docker's default
+            with pytest.raises(EngineUnavailable, match="root without NET_ADMIN, SYS_ADMIN, as in a container"):
+                await engine.check()
+            monkeypatch.undo()
             oci_case.settings = replace(oci_case.settings, bundle=tmp_path / "nothing")
         async with oci_case.engine() as engine:
             with pytest.raises(HostFault, match="there is no bundle at"):

@@ -32,6 +32,8 @@ CALLS = 8
 PULLS = 4
 RESOLVES = 4  # apart from the others: a registry that does not answer holds one for half a minute
 PARALLEL_STARTS = 16  # threads that make directories and wait for blanks; forks are one at a time anyway
+# What making sandboxes takes, by name and number (linux/capability.h).
+CAPABILITIES = {"SETPCAP": 8, "NET_ADMIN": 12, "SYS_ADMIN": 21, "MKNOD": 27}
 OWNER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
 T = TypeVar("T")
@@ -62,15 +64,25 @@ def unavailable() -> str | None:
         return "not Linux"
     if os.geteuid() != 0:
         return "not root"
+    lacking = [name for name, number in CAPABILITIES.items() if not _capabilities() >> number & 1]
+    if lacking:
+        return f"root without {', '.join(lacking)}, as in a container that is not privileged"
     if platform.machine() not in ("x86_64", "aarch64"):
         return f"no system call filter for {platform.machine()}"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "the kernel has no overlay file system (modprobe overlay)"
     try:
-        Groups.find("check")
+        groups = Groups.find("check")
     except EngineUnavailable as error:
         return str(error)
-    return None
+    closed = [root.parent for root in groups.roots.values() if not os.access(root.parent, os.W_OK)]
+    return f"control groups can't be made below {closed[0]}" if closed else None
+
+
+def _capabilities() -> int:
+    """This process's effective capabilities, as bits."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
 
 
 class OciEngine:

@@ -1,1 +1,1 @@
-"""The process that makes sandboxes: small, of the standard library alone, and imported by no other."""
+"""The process that makes sandboxes: small, of the standard library and the bootstrap alone."""
