@@ -52,10 +52,17 @@ class _Api(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """A connection that its client's death resets is nothing to tell of."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
+
+
 def time_to_answer(root: Path, command: Sequence[str], variables: Mapping[str, str]) -> float:
     """From exec, in that root directory, to the answer of one event, in ms. Raises HostFault. Needs root."""
     api = type("Api", (_Api,), {"answered": threading.Event()})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), api)
+    server = _Server(("127.0.0.1", 0), api)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"127.0.0.1:{server.server_address[1]}"

@@ -22,7 +22,7 @@ from rie.errors import DiskFull, SandboxFailed
 
 HOST_RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 PUBLIC_RESOLVER = "nameserver 1.1.1.1\n"  # where the host itself asks a server that only it can reach
-START_S = 20.0  # what a blank may take to become a sandbox: some milliseconds, or the machine is ill
+START_S = 60.0  # what a blank may take to become a sandbox: milliseconds, or the machine is ill
 MAX_LINE = 4_096
 
 

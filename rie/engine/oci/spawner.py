@@ -18,7 +18,7 @@ from rie.errors import EngineUnavailable
 
 MAX_MESSAGE = 65_536
 MAX_DESCRIPTORS = 2
-BEGIN_S = 20.0
+BEGIN_S = 60.0
 # Its own package directory and the bundle's bootstrap on the path, nothing of this project else.
 PROGRAM = "import sys; sys.path += {paths!r}; from launcher.__main__ import main; main()"
 KILLED = 9  # as waitpid(2) says it

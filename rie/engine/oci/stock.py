@@ -17,9 +17,10 @@ from rie.errors import HostFault, SandboxFailed
 from rie.limits import storage
 from rie.limits.groups import Group, Groups
 
-# A burst of starts is served first; only then is the stock filled again.
-QUIET_S = 0.05
-END_S = 10.0  # what the kernel may take to begin or end a process
+# A burst of starts is served first, and the functions' own init; only then is the stock filled again.
+QUIET_S = 0.2
+READY_S = 60.0  # milliseconds, but for a machine that has far more to do than it can
+END_S = 10.0  # what the kernel may take to end a killed process
 READY = b"ready\n"  # launcher.blank.READY
 
 
@@ -152,7 +153,7 @@ class Stock:
         channel.setblocking(False)
         line = b""
         try:
-            async with asyncio.timeout(END_S):
+            async with asyncio.timeout(READY_S):
                 while not line.endswith(b"\n") and (data := await asyncio.get_running_loop().sock_recv(channel, 4096)):
                     line += data
         except (OSError, TimeoutError) as error:
