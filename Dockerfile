@@ -12,4 +12,6 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /usr/local/
 EXPOSE 9000
 VOLUME /var/lib/rie
 ENTRYPOINT ["rie"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "9000", "--data", "/var/lib/rie"]
+# Others reach it, so it asks who they are: with RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY, or the key that it makes
+# and keeps in /var/lib/rie/keys.json. `serve --host 0.0.0.0 --insecure-no-auth` asks nobody.
+CMD ["serve", "--host", "0.0.0.0", "--port", "9000", "--data", "/var/lib/rie", "--auth"]

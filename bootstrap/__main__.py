@@ -64,7 +64,7 @@ def main() -> None:
 
 def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     if settings.max_concurrency is None:
-        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy)
+        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, settings.is_provisioned)
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)

@@ -109,6 +109,7 @@ BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "r
 INIT_TIMER, INVOKE_TIMER, EXIT_TIMER, GRACE_TIMER = "init", "invoke", "exit", "grace"
 PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
+PROVISIONED_INIT_LIMIT_S = 130.0  # and for one ahead of any invocation, or the timeout if that is longer
 EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
 RUNTIME_SHARE = 0.3  # of a shutdown's budget is the runtime's
 MAX_WAITING = 1_000  # invocations in line; the next one is turned away
@@ -119,12 +120,15 @@ SPINDOWN, TIMEOUT, FAILURE = "spindown", "timeout", "failure"
 class Machine:
     """One environment: one runtime, its extensions, one invocation at a time."""
 
-    def __init__(self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False) -> None:
-        """`is_lazy`: init waits for the first invocation."""
+    def __init__(
+        self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False, is_provisioned: bool = False
+    ) -> None:
+        """`is_lazy`: init waits for the first invocation; `is_provisioned`: it is no part of any invocation."""
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.phase = BOOT
         self._is_lazy = is_lazy
+        self._is_provisioned = is_provisioned
         self.runtime = ABSENT
         self.roster = Roster()
         self.init_result: ReportInit | None = None
@@ -184,7 +188,8 @@ class Machine:
 
     def _init(self, at: float) -> None:
         self.phase = INIT
-        self._out.append(SetTimer(INIT_TIMER, at + INIT_LIMIT_S))
+        limit_s = max(PROVISIONED_INIT_LIMIT_S, self.timeout_s) if self._is_provisioned else INIT_LIMIT_S
+        self._out.append(SetTimer(INIT_TIMER, at + limit_s))
         self._begin_init(at)
 
     def _begin_init(self, at: float) -> None:
@@ -205,7 +210,8 @@ class Machine:
         if self.phase in (INIT, INVOKE) and self.runtime == ABSENT and self.roster.are_registered:
             self._spawn()
         elif self.phase == INIT and self.runtime == READY and self.roster.are_ready:
-            self._init_ms = self._end_init("success", at).duration_ms
+            init_ms = self._end_init("success", at).duration_ms
+            self._init_ms = None if self._is_provisioned else init_ms
             self.phase = IDLE
             self._advance(at)
         elif self.phase == INVOKE and not self._is_delivered:

@@ -287,7 +287,7 @@ class Loop:
 
     def _report_init(self, report: ReportInit) -> None:
         self._drain()
-        if report.status != "success" and not self.settings.is_compat:
+        if (report.status != "success" or self.settings.is_provisioned) and not self.settings.is_compat:
             self.log.write(init_report_line(report).encode())
             if not self.settings.is_managed:
                 self._hint(report.error_type)

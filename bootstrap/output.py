@@ -167,7 +167,7 @@ def init_start_line(version: str) -> str:
 
 
 def init_report_line(report: "ReportInit") -> str:
-    """INIT_REPORT, only for an init that did not end well."""
+    """INIT_REPORT, only for an init that did not end well, or was ahead of any invocation."""
     line = f"INIT_REPORT Init Duration: {report.duration_ms:.2f} ms\tPhase: {report.phase}\tStatus: {report.status}"
     if report.error_type and report.status == "error":
         line += f"\tError Type: {report.error_type}"

@@ -87,6 +87,11 @@ class Settings(Record):
         return bool(self.socket_path)
 
     @property
+    def is_provisioned(self) -> bool:
+        """Whether the environment was started ahead of any invocation."""
+        return self.variables.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "provisioned-concurrency"
+
+    @property
     def extension_variables(self) -> "dict[str, str]":
         """What extensions see: the runtime's variables less those that are about it (service spec §3.7)."""
         hidden = NOT_FOR_EXTENSIONS

@@ -56,6 +56,17 @@ def parse_function_reference(name: str, qualifier: str | None, context: Scope) -
     Raises ServiceError: ValidationException for what is no name, ResourceNotFoundException for another region,
     AccessDeniedException for another account, InvalidParameterValueException if two qualifiers disagree.
     """
+    key, derived = _parse(name, qualifier, context.account, context.region)
+    if key.account != context.account:
+        raise ServiceError(
+            "AccessDeniedException",
+            f"Functions of account {key.account} are not accessible to account {context.account}.",
+        )
+    return key, derived
+
+
+def locate(name: str, qualifier: str | None, context: Scope) -> tuple[FunctionKey, str | None]:
+    """As `parse_function_reference`, also for functions of other accounts: the caller must find out who may."""
     return _parse(name, qualifier, context.account, context.region)
 
 
@@ -76,18 +87,13 @@ def _parse(name: str, qualifier: str | None, account: str, region: str) -> tuple
             "ResourceNotFoundException",
             f"Functions from '{found['region']}' are not reachable in this region ('{region}')",
         )
-    if found["account"] not in (None, account):
-        raise ServiceError(
-            "AccessDeniedException",
-            f"Functions of account {found['account']} are not accessible to account {account}.",
-        )
     derived = found["qualifier"]
     if derived is not None and qualifier is not None and derived != qualifier:
         raise ServiceError(
             "InvalidParameterValueException",
             "The derived qualifier from the function name does not match the specified qualifier.",
         )
-    return FunctionKey(account, region, found["name"]), qualifier if derived is None else derived
+    return FunctionKey(found["account"] or account, region, found["name"]), qualifier if derived is None else derived
 
 
 def _invalid(value: str, path: str, longest: int, pattern: str) -> ServiceError:

@@ -5,12 +5,15 @@
     │   ├── EngineUnavailable     the container engine does not answer
     │   ├── RegistryUnavailable   the registry does not answer
     │   ├── SandboxFailed         a sandbox did not start, died, or stopped answering
+    │   ├── CredentialsUnavailable  no credentials for an execution role
     │   ├── DiskFull              no space is left where images or sandboxes are kept
     │   └── StoreFailed           the database refused
     ├── ImageFault                what the user named as an image can't be used
     │   ├── ImageNotFound         no such repository, tag or digest
     │   ├── ImageAccessDenied     the registry refused our credentials
     │   └── ImageInvalid          wrong platform, bad manifest, digest mismatch, broken layer
+    ├── ArchiveInvalid            an archive of code can't be unpacked, or must not be
+    ├── RuntimeUnavailable        no image is known for a runtime, or it is not there
     ├── SettingsError             a setting can't be read
     └── ServiceError              an answer of the Lambda API other than success (code, status, message)
 
@@ -40,6 +43,10 @@ class SandboxFailed(HostFault):
     """A sandbox did not start, died, or stopped answering."""
 
 
+class CredentialsUnavailable(HostFault):
+    """Nobody answers who could give credentials for an execution role."""
+
+
 class DiskFull(HostFault):
     """No space is left where images or sandboxes are kept."""
 
@@ -67,6 +74,19 @@ class ImageAccessDenied(ImageFault):
 
 class ImageInvalid(ImageFault):
     """Wrong platform, bad manifest, digest mismatch, or a broken layer."""
+
+
+class ArchiveInvalid(RieError):
+    """An archive of code can't be used; `answer` is what the service says of it, `why` what is wrong with this one."""
+
+    def __init__(self, answer: str, why: str = "") -> None:
+        super().__init__(f"cannot unpack an archive: {why or answer}")
+        self.answer = answer
+        self.why = why
+
+
+class RuntimeUnavailable(RieError):
+    """No image is known for a runtime, or it is not there."""
 
 
 class SettingsError(RieError):

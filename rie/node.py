@@ -17,36 +17,58 @@ from a2wsgi import WSGIMiddleware
 
 from rie import bundle
 from rie.api.handlers import handlers
+from rie.api.permissions import Permissions
 from rie.api.service import create_app
 from rie.aws import Clients
 from rie.clock import SystemClock
+from rie.code.links import Links, key_in
+from rie.code.s3 import S3
+from rie.code.store import CodeStore
 from rie.engine import choose
 from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
-from rie.environments.environment import Environment
+from rie.environments.environment import Environment, credentials_needed_s
 from rie.environments.plan import Limits
-from rie.environments.pool import Pool, PoolSettings
-from rie.errors import HostFault, SettingsError
+from rie.environments.pool import CredentialsOf, Pool, PoolSettings, no_credentials
+from rie.environments.provisioning import Provisioning
+from rie.errors import HostFault, ServiceError, SettingsError
 from rie.events.assembly import AsyncInvocations
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import Quota
 from rie.functions.deployment import Deployment
-from rie.functions.domain import Domain
+from rie.functions.domain import Code, Domain, any_role
 from rie.functions.ledger import Ledger
+from rie.functions.preparation import Preparation
+from rie.functions.runtimes import read_table
+from rie.functions.sweeper import Sweeper
+from rie.iam.caller import Identity
+from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
+from rie.iam.sessions import Credentials, Sessions, master_key
+from rie.iam.setup import authentication_for, role_credentials_for
+from rie.invoke.access import Access
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
+from rie.invoke.loops import LoopGuard
 from rie.invoke.mirror import Mirror
+from rie.invoke.upkeep import Upkeep
 from rie.logs.files import LogFiles, StreamWriter
 from rie.model.alias import ALIASES
+from rie.model.concurrency import PROVISIONED, RESERVED
 from rie.model.event import EVENT_INVOKE
-from rie.model.function import LATEST, Function, FunctionKey
+from rie.model.function import LATEST, Configuration, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.mapping import MAPPINGS
+from rie.model.policy import POLICIES
 from rie.model.record import Kind, Place, place_of
+from rie.model.recursion import RECURSION
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
-from rie.plane.app import NodeApp
+from rie.plane.app import IDENTITY, NodeApp
+from rie.plane.downloads import Downloads
+from rie.plane.gate import Gate
 from rie.plane.http import AsgiApp
 from rie.plane.invocations import Invocations
+from rie.plane.sts import Sts
 from rie.settings import Settings
 from rie.sources.assembly import EventSources
 from rie.sources.inspection import Inspection
@@ -56,8 +78,12 @@ log = logging.getLogger(__name__)
 
 MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
     ALIASES,
+    RESERVED,
+    PROVISIONED,
+    RECURSION,
     EVENT_INVOKE,
     MAPPINGS,
+    POLICIES,
 )
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
@@ -104,9 +130,12 @@ class Node:
     _events: AsyncInvocations
     _sources: EventSources
     _pool: Pool
+    _provisioning: Provisioning
     _deployment: Deployment
+    _sweeper: Sweeper
     _engine: Engine
     _store: SqlStore
+    _roles: RoleCredentials | None
     _lock: int
 
     @classmethod
@@ -126,12 +155,29 @@ class Node:
         logs = LogFiles(settings.data / "logs")
         mirror = Mirror()
         directory = Directory(mirror=mirror)
-        pool = Pool(engine, _pool_settings(settings), lambda environment: _sink(logs, environment))
+        sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
+        roles = await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ)
+        code = await asyncio.to_thread(CodeStore, settings.data / "code")
+        links = Links(key_in(settings.data / "links.key"), SystemClock())
+        runtimes = read_table(settings.data, settings.runtimes)
+        preparation = Preparation(engine.resolve, engine.prepare, runtimes, code)
+        pool = Pool(
+            engine,
+            _pool_settings(settings),
+            lambda environment: _sink(logs, environment),
+            no_credentials if roles is None else _credentials_of(roles, settings),
+            preparation.mounts,
+        )
+
+        provisioning = Provisioning(pool)
+        upkeep = Upkeep(directory, mirror, pool, provisioning)
 
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
-            loop.call_soon_threadsafe(_apply, directory, mirror, pool, key, version, function)
+            loop.call_soon_threadsafe(upkeep.function_changed, key, version, function)
             if function is None and version == LATEST:
                 asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
+            if roles is not None:
+                loop.call_soon_threadsafe(_fetch_ahead, roles, key, version, function)
 
         def noted(kind: Kind[Any], place: Place, record: Any) -> None:
             loop.call_soon_threadsafe(mirror.update, kind, place, record)
@@ -145,28 +191,45 @@ class Node:
                 raise HostFault(f"cannot resolve {reference}: no answer within {RESOLVE_LIMIT_S:.0f} s") from None
 
         catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, SystemClock())
-        deployment = Deployment(engine.prepare, catalog)
+        deployment = Deployment(preparation, catalog)
         ledger = Ledger(store.records, noted)
-        for kind in MIRRORED:
-            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         for function in await asyncio.to_thread(catalog.all):
             directory.update(function)
+        for kind in MIRRORED:
+            mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         scope = Scope(settings.account, settings.region)
         clock = SystemClock()
-        invoker = Invoker(directory, pool, lambda event: events.queue.accept(event))
+        gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
+        invoker = Invoker(directory, Access(mirror), pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
-        domain = Domain.over(catalog, ledger, clock, Inspection(clients))
-        flask = create_app(handlers(domain), account=scope.account, region=scope.region)
+        domain = Domain.over(
+            catalog,
+            ledger,
+            clock,
+            code=Code(code, S3(clients), links),
+            inspect=Inspection(clients),
+            check_role=roles.check if roles is not None else any_role,
+            quota=Quota(settings.concurrency, settings.unreserved),
+            find_allocation=provisioning.allocation,
+        )
+        sweeper = Sweeper(code, domain.usage.uses, lambda: pool.configurations)
+        flask = create_app(
+            handlers(domain),
+            identify=lambda request: cast(Identity, request.environ["asgi.scope"][IDENTITY]),
+            permit=Permissions(lambda key, qualifier: _statements(ledger, key, qualifier)).permit,
+        )
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
-        app = NodeApp(Invocations(invoker, scope), Admin(pool, directory, logs, described), control)
+        admin = Admin(pool, directory, logs, described)
+        app = NodeApp(gate, Invocations(invoker, gate), admin, Sts(gate, sessions), control, Downloads(links, code))
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
-        return cls(app, invoker, events, sources, pool, deployment, engine, store, lock)
+        await sweeper.open()
+        return cls(app, invoker, events, sources, pool, provisioning, deployment, sweeper, engine, store, roles, lock)
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
@@ -175,7 +238,11 @@ class Node:
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._deployment.close()
+        await self._sweeper.close()
+        await self._provisioning.close()
         await self._pool.close()
+        if self._roles is not None:
+            await self._roles.close()
         with contextlib.suppress(HostFault):
             await self._engine.close()
         self._store.close()
@@ -183,29 +250,41 @@ class Node:
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:
-    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, settings.freeze_s)
+    endpoint = settings.function_endpoint_url
+    variables = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables, settings.freeze_s)
+
+
+def _credentials_of(roles: RoleCredentials, settings: Settings) -> CredentialsOf:
+    """The pool's way to credentials: what a caller of Invoke hears when the role can't be assumed any more."""
+
+    async def credentials_of(function: Function, configuration: Configuration) -> Credentials:
+        if settings.auth and configuration.role.split(":")[4] != function.key.account:
+            raise ServiceError("AccessDeniedException", CANNOT_ASSUME)  # stored when nobody was asked who he is
+        try:
+            return await roles.get(configuration.role, function.key.name, credentials_needed_s(configuration))
+        except ServiceError as error:
+            raise ServiceError("AccessDeniedException", error.message) from None
+
+    return credentials_of
+
+
+def _fetch_ahead(roles: RoleCredentials, key: FunctionKey, version: str, function: Function | None) -> None:
+    """So that the first environment of a function waits for nobody."""
+    if function is None and version == LATEST:
+        roles.forget(key.name)
+    elif function is not None:
+        roles.prepare(function.configuration.role, key.name)
+
+
+def _statements(ledger: Ledger, key: FunctionKey, qualifier: str | None) -> tuple[str, ...]:
+    policy = ledger.find(POLICIES, place_of(key, qualifier or LATEST))
+    return () if policy is None else policy.statements
 
 
 def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
     group = environment.configuration.logging.group or f"/aws/lambda/{environment.function.key.name}"
     return logs.open(group, environment.log_stream)
-
-
-def _apply(
-    directory: Directory, mirror: Mirror, pool: Pool, key: FunctionKey, version: str, function: Function | None
-) -> None:
-    """Make a change known to invocations: environments of what no longer serves go."""
-    if function is not None:
-        directory.update(function)
-        pool.retire(key, version, keep=function.serving.configuration_id if function.serving is not None else None)
-        return
-    directory.forget(key, version)
-    if version == LATEST:
-        mirror.forget(key)
-        pool.retire(key)
-    else:
-        mirror.clear(place_of(key, version))
-        pool.retire(key, version)
 
 
 def _lock(data: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,8 @@ from rie.errors import SettingsError
 
 MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
+ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def default_data() -> Path:
@@ -26,10 +29,16 @@ def default_data() -> Path:
 class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
-    `concurrency` is the account's limit on running invocations; `memory_mb` what all environments together may be
-    promised; `idle_s` how long an idle one is kept, `freeze_s` how long it runs on before it is frozen (0: for ever);
-    `network` what functions reach: "bridge" the world, "none" nothing; `drain_s` how long running invocations may
-    take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s, not a minute).
+    `concurrency` is the account's limit on running invocations, of which `unreserved` can't be reserved; `memory_mb`
+    what all environments together may be promised; `idle_s` how long an idle one is kept, `freeze_s` how long it runs
+    on before it is frozen (0: for ever); `network` what functions reach: "bridge" the world, "none" nothing; `drain_s`
+    how long running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for
+    (0.01: 0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
+
+    `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
+    they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
+    from: "own" (issued here), "sts" (AssumeRole), "none", or "auto": "sts" where boto3's settings name an endpoint.
+    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none.
     """
 
     host: str = "127.0.0.1"
@@ -41,24 +50,45 @@ class Settings:
     account: str = "123456789012"
     region: str = "us-east-1"
     concurrency: int = 1_000
+    unreserved: int = 100
     memory_mb: int = 0
     idle_s: float = 600.0
     freeze_s: float = 0.1
     network: str = "bridge"
     drain_s: float = 20.0
+    auth: bool = False
+    insecure_no_auth: bool = False
+    keys: Path | None = None
+    role_credentials: str = "auto"
+    function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
+    runtimes: str = ""
 
     def __post_init__(self) -> None:
+        if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
+            raise SettingsError(
+                f"cannot listen on {self.host} without authentication: whoever reaches it could deploy and run code. "
+                "Give --auth (keys: rie keys --help), or --insecure-no-auth where everybody who can reach it may"
+            )
+        if self.role_credentials not in ROLE_CREDENTIALS:
+            raise SettingsError(
+                f"cannot use role credentials {self.role_credentials!r}: choose one of {', '.join(ROLE_CREDENTIALS)}"
+            )
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
-        if self.idle_s <= 0 or min(self.drain_s, self.freeze_s) < 0 or self.concurrency < 1:
+        if self.idle_s <= 0 or min(self.drain_s, self.freeze_s, self.unreserved) < 0 or self.concurrency < 1:
             raise SettingsError(
-                "cannot use these limits: idle and concurrency must be above 0, drain and freeze not below"
+                "cannot use these limits: idle and concurrency must be above 0, drain, freeze and unreserved not below"
             )
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
             raise SettingsError(f"cannot use account {self.account!r}: it is not 12 digits")
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the access keys are."""
+        return self.keys or self.data / "keys.json"
 
     @property
     def database_url(self) -> str:
@@ -84,17 +114,29 @@ def _convert(name: str, text: str) -> object:
     kind = {
         "port": int,
         "concurrency": int,
+        "unreserved": int,
         "memory_mb": int,
         "idle_s": float,
         "freeze_s": float,
         "drain_s": float,
         "async_delay_scale": float,
     }.get(name)
-    if name in ("data", "bundle"):
+    if name in ("data", "bundle", "keys"):
         return Path(text).expanduser()
+    if name in ("auth", "insecure_no_auth"):
+        if text.lower() not in YES + NO:
+            raise SettingsError(f"cannot read RIE_{name.upper()}: {text!r} is neither 1 nor 0")
+        return text.lower() in YES
     if kind is None:
         return text
     try:
         return kind(text)
     except ValueError:
         raise SettingsError(f"cannot read RIE_{name.upper()}: {text!r} is not a number") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

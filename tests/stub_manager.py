@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -67,6 +68,11 @@ class StubManager:
     @property
     def log(self) -> str:
         return (self.directory / "serve.log").read_text()
+
+    def get(self, path: str) -> Any:
+        """What the manager itself answers there, below /_rie/."""
+        with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=10) as answer:
+            return json.loads(answer.read())
 
     def client(self, **more: Any) -> Any:
         import boto3

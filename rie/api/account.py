@@ -12,12 +12,16 @@ _LIMITS = {
     "TotalCodeSize": 80_530_636_800,
     "CodeSizeUnzipped": 262_144_000,
     "CodeSizeZipped": 52_428_800,
-    "ConcurrentExecutions": 1_000,
-    "UnreservedConcurrentExecutions": 1_000,
 }
 
 
 def get_account_settings(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetAccountSettings."""
     count = domain.catalog.count(context.account, context.region)
-    return {"AccountLimit": _LIMITS, "AccountUsage": {"TotalCodeSize": 0, "FunctionCount": count}}
+    stored = domain.usage.stored_bytes(context.account, context.region)
+    limits = {
+        **_LIMITS,
+        "ConcurrentExecutions": domain.reservations.quota.concurrency,
+        "UnreservedConcurrentExecutions": domain.reservations.unreserved(context.account, context.region),
+    }
+    return {"AccountLimit": limits, "AccountUsage": {"TotalCodeSize": stored, "FunctionCount": count}}

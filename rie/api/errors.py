@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import orjson
 
 from rie.api.model import service_model
 from rie.api.render import JSON, REQUEST_ID, Rendered
-from rie.errors import HostFault, ImageAccessDenied, ImageFault, ImageNotFound, ServiceError
+from rie.errors import ArchiveInvalid, HostFault, ImageAccessDenied, ImageFault, ImageNotFound, ServiceError
 
 ERROR_TYPE = "x-amzn-ErrorType"
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How one error goes out: its status, the key of its text, and who is to blame, where that is said."""
+    """How one error goes out: its status, the key of its text, and who is to blame, where that is said.
+
+    `headers` are those that members of it go into, by member.
+    """
 
     status: int
     key: str
     blames: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 # Codes of the front end and of the auth layer, which the model lacks.
@@ -46,7 +51,9 @@ _UNKNOWN = _Form(400, "message", None)
 def render_error(error: ServiceError, request_id: str | None = None) -> Rendered:
     """(status, headers, body) of an error answer; `request_id` None makes one up."""
     form = _forms().get(error.code, _UNKNOWN)
-    body: dict[str, object] = dict(error.extra)
+    extra = dict(error.extra)
+    in_headers = {header: str(extra.pop(name)) for name, header in form.headers.items() if name in extra}
+    body: dict[str, object] = extra
     if form.blames:
         body["Type"] = form.blames
     body[form.key] = error.message
@@ -54,6 +61,7 @@ def render_error(error: ServiceError, request_id: str | None = None) -> Rendered
         REQUEST_ID: request_id or str(uuid.uuid4()),
         ERROR_TYPE: error.code,
         "Content-Type": JSON,
+        **in_headers,
     }
     return error.status or form.status, headers, orjson.dumps(body)
 
@@ -77,6 +85,8 @@ def as_service_error(error: Exception) -> ServiceError | None:
             "InvalidParameterValueException",
             f"Source image {error.reference} is not valid. Provide a valid source image.",
         )
+    if isinstance(error, ArchiveInvalid):
+        return ServiceError("InvalidParameterValueException", error.answer)
     return ServiceError("ServiceException", str(error)) if isinstance(error, HostFault) else None
 
 
@@ -89,5 +99,10 @@ def _forms() -> dict[str, _Form]:
             status=int(error.get("httpStatusCode", 400)),
             key="message" if "message" in shape.members else "Message",
             blames="User" if error.get("senderFault") else "Service",
+            headers={
+                name: member.serialization["name"]
+                for name, member in shape.members.items()
+                if member.serialization.get("location") == "header"
+            },
         )
     return {**_UNMODELLED, **modelled}

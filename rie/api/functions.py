@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from rie.api import requests
 from rie.api.context import RequestContext
 from rie.api.paging import marker, page_size, read_marker
 from rie.api.parse import Params
 from rie.api.views import View, code_view, configuration_view, listed_view
 from rie.arn import parse_function_reference
-from rie.functions.changes import NewCode, NewFunction
+from rie.functions.capacity import provider_place
+from rie.functions.changes import Changes, NewCode, NewFunction
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
-from rie.functions.package import check_image_only, check_new, check_update
+from rie.functions.package import check_members, check_new, check_update
+from rie.functions.uploads import Source
+from rie.model.code import Archive
 from rie.model.function import LATEST, FunctionKey
 
 _MARKER = "functions"
@@ -20,27 +27,60 @@ _MARKER = "functions"
 def create_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """CreateFunction: 201, Pending."""
     key = unqualified(context, params)
-    image_uri = check_new(requests.package(params, params["Code"]))
+    package = requests.package(params, params["Code"])
+    source = check_new(package)
     requests.check_available(params)
+    domain.check_role(params["Role"], key.name)
+    signing_arn = params.get("CodeSigningConfigArn")
+    if signing_arn:
+        domain.signing.check_exists(signing_arn)
     new = NewFunction(
         key=key,
-        image_uri=image_uri,
-        changes=requests.changes(params),
+        image_uri=package.image_uri or "",
+        changes=requests.changes(params, domain.layers.resolve(package.layers, context, context.caller.arn)),
         architecture=requests.architecture(params) or "x86_64",
         tags=params.get("Tags", {}),
-        is_published=params.get("Publish", False),
+        is_published=requests.is_published(params),
+        is_latest_published=requests.is_latest_published(params),
+        tenancy_mode=params.get("TenancyConfig", {}).get("TenantIsolationMode"),
+        package_type=package.package_type,
+        source_kms_key_arn=params["Code"].get("SourceKMSKeyArn"),
     )
-    return configuration_view(domain.catalog.create(new))
+    domain.catalog.check_new(new)
+    _check_capacity_provider(domain, context, new.changes)
+    with _kept(domain, key, source, signing_arn) as archive:
+        function = domain.catalog.create(replace(new, archive=archive))
+    if signing_arn:
+        domain.signing.bind(key, signing_arn)
+    return configuration_view(function)
+
+
+@contextmanager
+def _kept(domain: Domain, key: FunctionKey, source: Source | None, signing_arn: str | None) -> Iterator[Archive | None]:
+    """The archive that a request brings, while it is written down; None if it names an image."""
+    if source is None:
+        yield None
+        return
+    with domain.uploads.keeping(source, key.account, key.region) as archive:
+        domain.signing.check_unsigned(signing_arn)
+        yield archive
+
+
+def _check_capacity_provider(domain: Domain, context: RequestContext, changes: Changes) -> None:
+    if changes.managed is not None:
+        domain.capacity.get(provider_place(context, changes.managed.capacity_provider_arn))
 
 
 def get_function(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetFunction: the configuration, where the code is, and the tags if there are any."""
     key, qualifier = addressed(context, params)
     function = domain.catalog.get(key, qualifier)
+    reserved = domain.reservations.reserved(key)
     return {
         "Configuration": configuration_view(function, qualifier),
-        "Code": code_view(function),
+        "Code": code_view(function, archive_url(domain, context, function.configuration.archive)),
         "Tags": dict(domain.catalog.get(key).tags) or None,
+        "Concurrency": None if reserved is None else {"ReservedConcurrentExecutions": reserved},
     }
 
 
@@ -53,30 +93,49 @@ def get_function_configuration(domain: Domain, context: RequestContext, params: 
 def update_function_configuration(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionConfiguration: only the members that are given change."""
     key = unqualified(context, params)
-    domain.catalog.get(key)
-    check_image_only(requests.package(params, {}))
+    current = domain.catalog.get(key).configuration
+    package = requests.package(params, {})
+    check_members(package, current.package_type)
     requests.check_available(params)
+    if "Role" in params:
+        domain.check_role(params["Role"], key.name)
+    layers = None
+    if "Layers" in params:
+        layers = domain.layers.resolve(package.layers, context, context.caller.arn, keep=current.layers)
+        if layers:
+            domain.signing.check_unsigned(domain.signing.bound(key))
     return configuration_view(
-        domain.catalog.update_configuration(key, requests.changes(params), params.get("RevisionId")),
+        domain.catalog.update_configuration(key, requests.changes(params, layers), params.get("RevisionId")),
     )
 
 
 def update_function_code(domain: Domain, context: RequestContext, params: Params) -> View:
     """UpdateFunctionCode; a dry run checks everything and changes nothing."""
     key = unqualified(context, params)
-    domain.catalog.get(key)
-    image_uri = check_update(requests.package(params, params))
+    current = domain.catalog.get(key)
+    package = requests.package(params, params)
+    source = check_update(package, current.configuration.package_type)
     requests.check_available(params)
-    code = NewCode(
-        key=key,
-        image_uri=image_uri,
-        architecture=requests.architecture(params),
-        revision_id=params.get("RevisionId"),
-        is_dry_run=params.get("DryRun", False),
-        is_published=params.get("Publish", False),
-    )
-    function = domain.catalog.update_code(code)
+    domain.catalog.check_changeable(current, params.get("RevisionId"))
+    with _kept(domain, key, source, domain.signing.bound(key)) as archive:
+        code = NewCode(
+            key=key,
+            image_uri=package.image_uri or "",
+            architecture=requests.architecture(params),
+            revision_id=params.get("RevisionId"),
+            is_dry_run=params.get("DryRun", False),
+            is_published=requests.is_published(params),
+            is_latest_published=requests.is_latest_published(params),
+            archive=archive,
+            source_kms_key_arn=params.get("SourceKMSKeyArn"),
+        )
+        function = domain.catalog.update_code(code)
     return configuration_view(function, None if function.version == LATEST else function.version)
+
+
+def archive_url(domain: Domain, context: RequestContext, archive: Archive | None) -> str | None:
+    """Where an archive can be downloaded for ten minutes, by the name that the caller knows us by."""
+    return f"{context.base_url}{domain.links.path(archive.sha256)}" if archive else None
 
 
 def list_functions(domain: Domain, context: RequestContext, params: Params) -> View:

@@ -5,26 +5,21 @@ from __future__ import annotations
 from rie.api.parse import Params
 from rie.functions import rules
 from rie.functions.changes import Changes
-from rie.functions.package import ZIP, Package
-from rie.model.function import ImageConfig, Logging, Vpc
+from rie.functions.package import Package
+from rie.model.code import FileSystem, UsedLayer
+from rie.model.function import ZIP, ImageConfig, Logging, ManagedInstances, Vpc
 
 # Each promises what nothing here keeps. An empty value asks for nothing, and is how clients take things away.
 _UNAVAILABLE = (
     "AcceleratorConfig",
-    "CapacityProviderConfig",
     "DurableConfig",
-    "FileSystemConfigs",
-    "PublishTo",
     "RuntimeConfig",
-    "TenancyConfig",
 )
 
 
 def check_available(params: Params) -> None:
     """Raises ServiceError for members that can't be honoured."""
     rules.check_unavailable(name for name in _UNAVAILABLE if params.get(name))
-    rules.check_signing(params.get("CodeSigningConfigArn"))
-    rules.check_snap_start(params.get("SnapStart", {}).get("ApplyOn"))
 
 
 def package(params: Params, code: Params) -> Package:
@@ -35,7 +30,11 @@ def package(params: Params, code: Params) -> Package:
         handler=params.get("Handler"),
         layers=tuple(params.get("Layers", ())),
         image_uri=code.get("ImageUri"),
-        has_zip=any(code.get(name) for name in ("ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion")),
+        zip_file=code.get("ZipFile"),
+        s3_bucket=code.get("S3Bucket"),
+        s3_key=code.get("S3Key"),
+        s3_version=code.get("S3ObjectVersion"),
+        has_image_config=bool(params.get("ImageConfig")),
     )
 
 
@@ -45,8 +44,8 @@ def architecture(params: Params) -> str | None:
     return given[0] if given else None
 
 
-def changes(params: Params) -> Changes:
-    """The members that CreateFunction and UpdateFunctionConfiguration share."""
+def changes(params: Params, layers: tuple[UsedLayer, ...] | None = None) -> Changes:
+    """The members that CreateFunction and UpdateFunctionConfiguration share; `layers` those that Layers names."""
     return Changes(
         role=params.get("Role"),
         description=params.get("Description"),
@@ -60,6 +59,31 @@ def changes(params: Params) -> Changes:
         dead_letter_arn=params.get("DeadLetterConfig", {}).get("TargetArn"),
         kms_key_arn=params.get("KMSKeyArn"),
         tracing_mode=params.get("TracingConfig", {}).get("Mode"),
+        runtime=params.get("Runtime") or None,
+        handler=params.get("Handler") or None,
+        layers=layers,
+        file_systems=_file_systems(params["FileSystemConfigs"]) if "FileSystemConfigs" in params else None,
+        snap_start=params.get("SnapStart", {}).get("ApplyOn"),
+        managed=_managed(params["CapacityProviderConfig"]) if "CapacityProviderConfig" in params else None,
+    )
+
+
+def is_published(params: Params) -> bool:
+    """Whether a version is asked for, by one member or the other."""
+    return bool(params.get("Publish", False)) or is_latest_published(params)
+
+
+def is_latest_published(params: Params) -> bool:
+    """Whether that version becomes $LATEST.PUBLISHED."""
+    return params.get("PublishTo") == "LATEST_PUBLISHED"
+
+
+def _managed(given: Params) -> ManagedInstances:
+    config = given["LambdaManagedInstancesCapacityProviderConfig"]
+    return ManagedInstances(
+        capacity_provider_arn=config["CapacityProviderArn"],
+        max_concurrency=config.get("PerExecutionEnvironmentMaxConcurrency"),
+        memory_gib_per_vcpu=config.get("ExecutionEnvironmentMemoryGiBPerVCpu"),
     )
 
 
@@ -69,6 +93,10 @@ def _image_config(given: Params) -> ImageConfig:
         command=tuple(given.get("Command", ())) or None,
         working_directory=given.get("WorkingDirectory") or None,
     )
+
+
+def _file_systems(given: list[Params]) -> tuple[FileSystem, ...]:
+    return tuple(FileSystem(each["Arn"], each["LocalMountPath"]) for each in given)
 
 
 def _logging(given: Params) -> Logging:

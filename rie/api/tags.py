@@ -1,4 +1,4 @@
-"""Tags of functions (lambda.md §12.6)."""
+"""Tags of functions and of code signing configurations (lambda.md §12.6)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from rie.api.parse import Params
 from rie.api.views import View
 from rie.arn import parse_function_reference
 from rie.errors import ServiceError
+from rie.functions.capacity import provider_place
 from rie.functions.domain import Domain
 from rie.functions.faults import refused
 from rie.model.function import FunctionKey
@@ -14,60 +15,80 @@ from rie.model.mapping import Mapping
 from rie.model.scope import Scope
 
 _RESOURCE_TYPE = 5  # arn:aws:lambda:<region>:<account>:<type>:…
+_SIGNING = "code-signing-config"
+_MAPPING = "event-source-mapping"
+_PROVIDER = "capacity-provider"
 _OTHERS = {
     "event-source-mapping": "Event source mapping not found: {}",
-    "capacity-provider": "Capacity provider not found: {}",
     "network-connector": "Network connector not found: {}",
-    "code-signing-config": "The Lambda code signing configuration {} can not be found.",
 }
 
 
 def list_tags(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListTags."""
-    uuid = _mapping(params["Resource"])
-    if uuid is not None:
-        return {"Tags": dict(_found(domain, context, uuid, params["Resource"]).tags)}
-    return {"Tags": dict(domain.catalog.get(_function(context, params["Resource"])).tags)}
+    arn = params["Resource"]
+    kind = _kind(arn)
+    if kind == _SIGNING:
+        return {"Tags": dict(domain.signing.get(arn)[1].tags)}
+    if kind == _MAPPING:
+        return {"Tags": dict(_mapping(domain, context, arn).tags)}
+    if kind == _PROVIDER:
+        return {"Tags": dict(domain.capacity.get(provider_place(context, arn)).tags)}
+    return {"Tags": dict(domain.catalog.get(_function(context, arn)).tags)}
 
 
 def tag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """TagResource: 204."""
-    uuid = _mapping(params["Resource"])
-    if uuid is not None:
-        _found(domain, context, uuid, params["Resource"])
-        domain.mappings.tag(Scope(context.account, context.region), uuid, params["Tags"])
-        return {}
-    domain.catalog.tag(_function(context, params["Resource"]), params["Tags"])
+    arn, tags = params["Resource"], params["Tags"]
+    kind = _kind(arn)
+    if kind in (_SIGNING, _MAPPING, _PROVIDER) and not tags:
+        raise refused("An error occurred and the request cannot be processed.")
+    if kind == _SIGNING:
+        domain.signing.tag(arn, tags)
+    elif kind == _MAPPING:
+        domain.mappings.tag(_scope(context), _mapping(domain, context, arn).uuid, tags)
+    elif kind == _PROVIDER:
+        domain.capacity.tag(provider_place(context, arn), lambda before: {**before, **tags})
+    else:
+        domain.catalog.tag(_function(context, arn), tags)
     return {}
 
 
 def untag_resource(domain: Domain, context: RequestContext, params: Params) -> View:
     """UntagResource: 204."""
-    uuid = _mapping(params["Resource"])
-    if uuid is not None:
-        _found(domain, context, uuid, params["Resource"])
-        domain.mappings.untag(Scope(context.account, context.region), uuid, set(params["TagKeys"]))
-        return {}
-    domain.catalog.untag(_function(context, params["Resource"]), params["TagKeys"])
+    arn, names = params["Resource"], params["TagKeys"]
+    kind = _kind(arn)
+    if kind == _SIGNING:
+        domain.signing.untag(arn, names)
+    elif kind == _MAPPING:
+        domain.mappings.untag(_scope(context), _mapping(domain, context, arn).uuid, set(names))
+    elif kind == _PROVIDER:
+        domain.capacity.tag(
+            provider_place(context, arn), lambda before: {name: before[name] for name in before if name not in names}
+        )
+    else:
+        domain.catalog.untag(_function(context, arn), names)
     return {}
 
 
-def _mapping(arn: str) -> str | None:
-    """The UUID of an event source mapping's ARN; None for other resources."""
-    parts = arn.split(":")
-    return parts[-1] if parts[_RESOURCE_TYPE] == "event-source-mapping" else None
+def _kind(arn: str) -> str:
+    return arn.split(":")[_RESOURCE_TYPE]
 
 
-def _found(domain: Domain, context: RequestContext, uuid: str, arn: str) -> Mapping:
+def _scope(context: RequestContext) -> Scope:
+    return Scope(context.account, context.region)
+
+
+def _mapping(domain: Domain, context: RequestContext, arn: str) -> Mapping:
     try:
-        return domain.mappings.get(Scope(context.account, context.region), uuid)
+        return domain.mappings.get(_scope(context), arn.split(":")[-1])
     except ServiceError:
-        raise ServiceError("ResourceNotFoundException", _OTHERS["event-source-mapping"].format(arn)) from None
+        raise ServiceError("ResourceNotFoundException", _OTHERS[_MAPPING].format(arn)) from None
 
 
 def _function(context: RequestContext, arn: str) -> FunctionKey:
     """The function of an ARN. Raises ServiceError for a qualified one, and for other resources: there are none."""
-    kind = arn.split(":")[_RESOURCE_TYPE]
+    kind = _kind(arn)
     if kind in _OTHERS:
         raise ServiceError("ResourceNotFoundException", _OTHERS[kind].format(arn))
     key, qualifier = parse_function_reference(arn, None, context)

@@ -6,6 +6,7 @@ from rie.api.context import RequestContext
 from rie.api.functions import addressed, unqualified
 from rie.api.paging import paged
 from rie.api.parse import Params
+from rie.api.requests import is_latest_published
 from rie.api.views import View, configuration_view, listed_view
 from rie.functions.domain import Domain
 from rie.functions.publishing import NewVersion
@@ -18,6 +19,7 @@ def publish_version(domain: Domain, context: RequestContext, params: Params) -> 
         description=params.get("Description"),
         code_sha256=params.get("CodeSha256") or None,
         revision_id=params.get("RevisionId") or None,
+        is_latest_published=is_latest_published(params),
     )
     version = domain.catalog.publish(new)
     return configuration_view(version, version.version)

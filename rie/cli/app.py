@@ -7,7 +7,7 @@ import sys
 import typer
 
 from rie import __version__
-from rie.cli import doctor, invoke, logs, ps, serve
+from rie.cli import doctor, invoke, keys, logs, ps, serve
 from rie.cli.client import CannotReach
 from rie.errors import RieError, SettingsError
 
@@ -25,6 +25,7 @@ app.command(epilog=serve.EXAMPLE)(serve.serve)
 app.command(epilog=invoke.EXAMPLE)(invoke.invoke)
 app.command(epilog=ps.EXAMPLE)(ps.ps)
 app.command(epilog=logs.EXAMPLE)(logs.logs)
+app.add_typer(keys.app, name="keys", epilog=keys.EXAMPLE)
 app.command(epilog=doctor.EXAMPLE)(doctor.doctor)
 
 

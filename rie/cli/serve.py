@@ -27,16 +27,37 @@ def serve(
         int | None,
         typer.Option(help="MB that all environments together may be promised. [default: 90 % of the machine]"),
     ] = None,
+    auth: Annotated[
+        bool | None,
+        typer.Option("--auth", help="Answer signed requests only. Needed to listen on an address that others reach."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="The file of access keys, see `rie keys`. [default: keys.json in the data]")
+    ] = None,
+    insecure_no_auth: Annotated[
+        bool | None,
+        typer.Option("--insecure-no-auth", help="Let everybody who reaches the port deploy and invoke."),
+    ] = None,
     async_delay_scale: Annotated[
         float | None,
         typer.Option(help="Factor of what asynchronous retries wait for, to try them out: 0.01. [default: 1]"),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUNTIME=IMAGE",
+            help="The image that zip functions of a runtime run on, e.g. python3.12=127.0.0.1:5000/python:3.12. "
+            "May be given several times.",
+        ),
     ] = None,
 ) -> None:
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 
     Every setting can be a variable too: RIE_HOST, RIE_PORT, RIE_ENGINE, RIE_DATA, RIE_DATABASE, RIE_REGION,
-    RIE_ACCOUNT, RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY, RIE_MEMORY_MB, RIE_DRAIN_S,
-    RIE_ASYNC_DELAY_SCALE.
+    RIE_ACCOUNT, RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY, RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S,
+    RIE_ASYNC_DELAY_SCALE, RIE_RUNTIMES, RIE_AUTH, RIE_KEYS, RIE_INSECURE_NO_AUTH, RIE_ROLE_CREDENTIALS (auto, own,
+    sts, none), RIE_FUNCTION_ENDPOINT_URL. RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more access key, the
+    account's root.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings
@@ -51,6 +72,10 @@ def serve(
             idle_s=idle,
             concurrency=concurrency,
             memory_mb=memory,
+            auth=auth,
+            keys=keys.absolute() if keys else None,
+            insecure_no_auth=insecure_no_auth,
             async_delay_scale=async_delay_scale,
+            runtimes=" ".join(runtime) if runtime else None,
         )
     )

@@ -30,6 +30,9 @@ from typing import Protocol
 
 from rie.model.image import Image
 
+LOCAL = "docker-daemon:"
+"""Before the name of an image that is in the local Docker engine, and in no registry."""
+
 Progress = Callable[[str], None]
 """Called with one line of plain text as long work goes on; from any thread."""
 
@@ -49,8 +52,10 @@ class SandboxSpec:
     `argv` is what the bootstrap is told to run (the function's entrypoint and command; the engine puts the bootstrap
     in front); `environment` is the whole environment of the bootstrap, the image's own variables included;
     `cpus` the share of CPU time after init (1.0 = one vCPU), applied by `Sandbox.limit_cpu`; `mounts` lie over the
-    image, made in the order they are given, and their targets exist in the image; `network` names a private network,
-    whose members reach each other and nobody else (only the daemonless engine has them), None for the engine's own.
+    image, made in the order they are given, and their targets exist in the image. The engine's own mounts come later:
+    what is given for /opt has an empty directory `rie`, over which the bundle is mounted. `network` names a private
+    network, whose members reach each other and nobody else (only the daemonless engine has them), None for the
+    engine's own.
     """
 
     sandbox_id: str
@@ -116,6 +121,9 @@ class Engine(Protocol):
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """Turn what a user typed ("host/repo:tag" or "host/repo@sha256:…") into a pinned image.
+
+        Behind "docker-daemon:" stands an image of the local Docker engine's, which no registry has; it is pinned by
+        its id ("docker-daemon:rie/python:3.11@sha256:…").
 
         Raises ImageNotFound, ImageAccessDenied, ImageInvalid, RegistryUnavailable.
         """

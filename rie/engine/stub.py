@@ -1,8 +1,8 @@
 """An engine without isolation, in this process: so that what stands on engines can be tested anywhere, in milliseconds.
 
 Images are any valid references, and need no registry. The last part of the repository chooses the function
-(rie.engine.stub_functions): echo, sleep, linger, fail, crash, slow-init, environment. The first part can name a fault:
-missing/… and denied/… fail to resolve, broken/… fails to prepare, unstartable/… fails to start.
+(rie.engine.stub_functions): echo, sleep, linger, fail, crash, slow-init, fail-init, environment. The first part can
+name a fault: missing/… and denied/… fail to resolve, broken/… fails to prepare, unstartable/… fails to start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rie.engine import stub_functions
-from rie.engine.base import Progress, SandboxSpec
+from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.stub_door import Door
 from rie.errors import EngineUnavailable, ImageAccessDenied, ImageInvalid, ImageNotFound, SandboxFailed
 from rie.model.image import Image
@@ -51,7 +51,9 @@ class StubSandbox:
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         init_s = stub_functions.init_s(repository, spec.environment)
         self.init_ms = init_s * 1000 or 1.0
-        self._unreported_init_ms: float | None = self.init_ms
+        is_provisioned = spec.environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "provisioned-concurrency"
+        self._unreported_init_ms: float | None = None if is_provisioned else self.init_ms
+        self.has_initialised = not repository.endswith("fail-init")
         self._initialised = asyncio.Event()
         self._init = self._loop.call_later(init_s, self._initialised.set)
         self.log("INIT_START Runtime Version: rie:stub\tRuntime Version ARN: \n")
@@ -164,7 +166,7 @@ class StubEngine:
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`; the digest is the sha256 of the reference."""
-        target = parse(reference)
+        target = parse(reference.removeprefix(LOCAL))
         if architecture not in manifest.PLATFORMS:
             raise ImageInvalid(reference, f"the architecture must be x86_64 or arm64, not {architecture!r}")
         fault = _fault(target)

@@ -109,7 +109,8 @@ class Door(asyncio.Protocol):
 
     async def _init(self) -> None:
         await self._sandbox.initialised()
-        answer = {"status": "success", "durationMs": self._sandbox.init_ms, "errorType": ""}
+        status, error_type = ("success", "") if self._sandbox.has_initialised else ("error", "Runtime.Unknown")
+        answer = {"status": status, "durationMs": self._sandbox.init_ms, "errorType": error_type}
         self._send(200, {}, json.dumps(answer).encode())
 
     async def _idle(self) -> None:

@@ -105,6 +105,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "partial": partial,
     "choosy": choosy,
     "slow-init": echo,
+    "fail-init": fail,
 }
 
 

@@ -10,29 +10,38 @@ import os
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import orjson
 
 from bootstrap import wire
 from bootstrap.commands import ReportEnd
 from bootstrap.events import Invocation as Called
 from bootstrap.faults import error_body
 from bootstrap.output import billed_ms, end_lines, timestamp
-from rie.engine.base import Engine, Sandbox, SandboxSpec
+from rie.engine.base import Engine, Mount, Sandbox, SandboxSpec
+from rie.environments.command import command_of
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
 from rie.environments.variables import variables_for
 from rie.errors import HostFault, ImageNotFound, SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Outcome
 
+if TYPE_CHECKING:
+    from rie.environments.group import Group
+
 log = logging.getLogger(__name__)
 
-INIT_LIMIT_S = 10.0  # AWS limit for on-demand init; the bootstrap enforces it
+# AWS limits; the bootstrap enforces them. The second one is at least the function's own timeout.
+INIT_LIMIT_S = 10.0
+PROVISIONED_INIT_LIMIT_S = 130.0
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
 MARGIN_S = 3.0
+CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
@@ -54,30 +63,40 @@ class LogSink(Protocol):
         """No more will come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Which environments can stand in for each other: same function, version and configuration."""
+class Address(NamedTuple):
+    """Which environments can stand in for each other: same configuration (of one function), version and tenant."""
 
-    arn: str
-    version: str
     configuration_id: str
+    version: str
+    tenant_id: str = ""
 
 
 class Environment:
-    """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds."""
+    """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds.
 
-    def __init__(self, function: Function, configuration: Configuration) -> None:
+    `is_provisioned`: started ahead of any invocation, for provisioned concurrency.
+    """
+
+    def __init__(
+        self, function: Function, configuration: Configuration, tenant_id: str = "", *, is_provisioned: bool = False
+    ) -> None:
         self.environment_id = uuid.uuid4().hex
         self.function = function
         self.configuration = configuration
-        self.address = Address(function.key.arn, function.version, configuration.configuration_id)
+        self.address = Address(configuration.configuration_id, function.version, tenant_id)
+        self.is_provisioned = is_provisioned
+        self.has_initialised = False  # and well; if not, its first invocation begins with another init
         self.log_stream = _log_stream(function, configuration, self.environment_id)
         self.state = State.STARTING
         self.started_at = time.monotonic()
         self.last_used_at = self.started_at
+        self.taken_at: float | None = None  # since when it takes a slot
+        self.group: Group  # the pool's
         self.invocations = 0
         self.max_memory_mb = 0
         self.is_retired = False  # it must not serve again
+        self.credentials: Credentials | None = None  # of its role, set before it starts
+        self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
         self._is_frozen = False
         self._sandbox: Sandbox | None = None
@@ -87,13 +106,15 @@ class Environment:
     def __repr__(self) -> str:
         return f"<Environment {self.environment_id[:8]} {self.function.key.name} {self.state.value}>"
 
-    async def start(self, engine: Engine, sink: LogSink, on_exit: Callable[[], None]) -> None:
+    async def start(
+        self, engine: Engine, sink: LogSink, on_exit: Callable[[], None], mounts: tuple[Mount, ...] = ()
+    ) -> None:
         """Make the sandbox and wait for the end of its init phase, however it ended. Raises HostFault, ImageFault.
 
         A failed init is not an error here: the first invocation repeats it and tells its caller (spec §3.6).
         """
         self._sink = sink
-        self._sandbox = await self._start_sandbox(engine)
+        self._sandbox = await self._start_sandbox(engine, mounts)
         asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
@@ -101,17 +122,25 @@ class Environment:
         assert isinstance(door, Door)
         self._door = door
         door.on_lost(on_exit)
+        within_s = self._init_limit_s + MARGIN_S
         try:
-            answer = await door.request("GET", wire.INIT_PATH, [], b"", INIT_LIMIT_S + MARGIN_S)
+            answer = await door.request("GET", wire.INIT_PATH, [], b"", within_s)
         except TimeoutError:
-            raise SandboxFailed(f"cannot initialise {self!r}: no word within {INIT_LIMIT_S + MARGIN_S} s") from None
+            raise SandboxFailed(f"cannot initialise {self!r}: no word within {within_s} s") from None
         if answer.status != 200:
             raise SandboxFailed(f"cannot initialise {self!r}: the front door answered {answer.status}")
+        self.has_initialised = _has_initialised(answer)
         await self._sandbox.limit_cpu()
         self.state = move(self.state, State.BUSY)
 
-    async def _start_sandbox(self, engine: Engine) -> Sandbox:
-        spec = self._spec()
+    @property
+    def _init_limit_s(self) -> float:
+        if not self.is_provisioned:
+            return INIT_LIMIT_S
+        return max(PROVISIONED_INIT_LIMIT_S, float(self.configuration.timeout_s))
+
+    async def _start_sandbox(self, engine: Engine, mounts: tuple[Mount, ...]) -> Sandbox:
+        spec = self._spec(mounts)
         try:
             return await engine.start(spec)
         except ImageNotFound as error:
@@ -163,6 +192,8 @@ class Environment:
         ]
         if invocation.client_context:
             headers.append((wire.CLIENT_CONTEXT, invocation.client_context))
+        if invocation.tenant_id:
+            headers.append((wire.TENANT_ID, invocation.tenant_id))
         if invocation.wants_log:
             headers.append((wire.LOG_TYPE, "Tail"))
         path = f"{wire.INVOKE_PREFIX}{self.function.key.name}{wire.INVOKE_SUFFIX}"
@@ -178,7 +209,7 @@ class Environment:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
         try:
-            outcome = _outcome(answer, self.function.version)
+            outcome = _outcome(answer, self.function.version, invocation.trace_id)
         except ValueError:
             raise SandboxFailed(f"cannot invoke {self!r}: its report makes no sense") from None
         self.max_memory_mb = max(self.max_memory_mb, outcome.max_memory_mb)
@@ -203,12 +234,20 @@ class Environment:
             billed_ms=billed_ms(report),
             max_memory_mb=used_mb,
             status="timeout",
+            trace_id=invocation.trace_id,
         )
 
     @property
     def is_usable(self) -> bool:
-        """Whether its front door is still open."""
-        return self._door is not None and self._door.is_open
+        """Whether its front door is still open, and its credentials last for another invocation."""
+        return self._door is not None and self._door.is_open and not self.is_expired
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its role's credentials would end in the middle of an invocation."""
+        if self.credentials is None or self.credentials.expires_at is None:
+            return False
+        return time.time() + credentials_needed_s(self.configuration) > self.credentials.expires_at
 
     async def stop(self) -> None:
         """Destroy the sandbox. Never raises: what the engine can't remove now, the next reconciliation will."""
@@ -254,22 +293,29 @@ class Environment:
             asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
         return bool(data)
 
-    def _spec(self) -> SandboxSpec:
+    def _spec(self, mounts: tuple[Mount, ...]) -> SandboxSpec:
         configuration = self.configuration
         image, overrides = configuration.image, configuration.image_config
-        entry_point = image.entrypoint if overrides.entry_point is None else overrides.entry_point
-        if entry_point[:1] == (wire.ENTRYPOINT,):
-            entry_point = entry_point[1:]  # the image brings a bootstrap of its own; the engine puts ours there
-        command = image.command if overrides.command is None else overrides.command
+        assert image is not None, "what serves has been deployed"
         return SandboxSpec(
             sandbox_id=self.environment_id,
             image=image,
-            argv=(*entry_point, *command),
+            argv=command_of(configuration, image),
             working_directory=overrides.working_directory or image.working_directory or "/var/task",
-            environment=variables_for(self.function, configuration, self.log_stream),
+            environment={
+                **self.defaults,
+                **variables_for(
+                    self.function,
+                    configuration,
+                    self.log_stream,
+                    "provisioned-concurrency" if self.is_provisioned else "on-demand",
+                ),
+                **(self.credentials.variables() if self.credentials is not None else {}),
+            },
             memory_mb=configuration.memory_mb,
             ephemeral_storage_mb=configuration.ephemeral_storage_mb,
             cpus=cpus(configuration.memory_mb),
+            mounts=mounts,
             network=_network(configuration),
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
@@ -284,6 +330,11 @@ def _network(configuration: Configuration) -> str | None:
     return f"vpc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def credentials_needed_s(configuration: Configuration) -> float:
+    """How long credentials must last so that an invocation that begins now sees no end of them."""
+    return configuration.timeout_s + CREDENTIALS_MARGIN_S
+
+
 def _log_stream(function: Function, configuration: Configuration, environment_id: str) -> str:
     """In a group of the function's own, or in one that it may share (service specification §11.1)."""
     is_own = configuration.logging.group in ("", f"/aws/lambda/{function.key.name}")
@@ -291,7 +342,15 @@ def _log_stream(function: Function, configuration: Configuration, environment_id
     return f"{time.strftime('%Y/%m/%d', time.gmtime())}/{name}[{function.version}]{environment_id}"
 
 
-def _outcome(answer: DoorAnswer, version: str) -> Outcome:
+def _has_initialised(answer: DoorAnswer) -> bool:
+    try:
+        report = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(report, dict) and report.get("status") == "success"
+
+
+def _outcome(answer: DoorAnswer, version: str, trace_id: str) -> Outcome:
     headers = answer.headers
     duration, billed, memory, init, status = headers.get(wire.REPORT.lower(), "0;0;0;;success").split(";")
     return Outcome(
@@ -304,4 +363,5 @@ def _outcome(answer: DoorAnswer, version: str) -> Outcome:
         max_memory_mb=int(memory),
         init_ms=float(init) if init else None,
         status=status,
+        trace_id=trace_id,
     )

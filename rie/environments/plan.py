@@ -1,34 +1,22 @@
-"""What to do about an invocation that needs an environment: decided here, without I/O, carried out by the pool."""
+"""What to do about an invocation for which no environment is idle: decided here, without I/O, carried out by the pool.
+
+Whether it may run at all was decided before (rie.environments.concurrency).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-CONCURRENCY_REASON = "ConcurrentInvocationLimitExceeded"
+from rie.environments.concurrency import CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What all environments together may use. `memory_mb` counts what each was promised, not what it uses."""
+    """`concurrency` of an account in a region; `memory_mb` of all environments together: what each was promised."""
 
     concurrency: int
     memory_mb: int
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What they use now: `busy` ones (starting included) and the memory promised to all, idle ones included."""
-
-    busy: int
-    memory_mb: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reuse:
-    """Run it in this idle environment."""
-
-    environment_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +33,29 @@ class Throttle:
     reason: str
 
 
-Decision = Reuse | Start | Throttle
+Decision = Start | Throttle
 
 
-def plan(
-    memory_mb: int, warm: str | None, load: Load, limits: Limits, idle_coldest_first: Iterable[tuple[str, int]]
-) -> Decision:
+def plan(memory_mb: int, free_mb: int, refusal: str | None, idle_coldest_first: Iterable[tuple[str, int]]) -> Decision:
     """Decide, by the first case that holds (service specification §7.5).
 
-    `memory_mb` is what the function is promised; `warm` the most recently used idle environment of its configuration;
-    `idle_coldest_first` the (id, memory in MB) of every idle environment, least recently used first.
+    `memory_mb` is what the function is promised; `free_mb` what nobody was promised; `refusal` why none may be started
+    now, if so; `idle_coldest_first` the (id, memory in MB) of every environment that may be evicted.
 
-    1. As many invocations run as may: throttle.
-    2. A warm environment is idle: reuse it.
-    3. A new one fits into the memory: start it.
-    4. It fits once the coldest idle ones are gone: evict just enough of them and start it.
-    5. It does not: throttle.
+    1. Too many were started lately: throttle.
+    2. A new one fits into the memory: start it.
+    3. It fits once the coldest idle ones are gone: evict just enough of them and start it.
+    4. It does not: throttle.
     """
-    if load.busy >= limits.concurrency:
-        return Throttle(CONCURRENCY_REASON)
-    if warm is not None:
-        return Reuse(warm)
-    excess = load.memory_mb + memory_mb - limits.memory_mb
-    if excess <= 0:
+    if refusal is not None:
+        return Throttle(refusal)
+    missing = memory_mb - free_mb
+    if missing <= 0:
         return Start()
     evicted = []
     for environment_id, freed_mb in idle_coldest_first:
         evicted.append(environment_id)
-        excess -= freed_mb
-        if excess <= 0:
+        missing -= freed_mb
+        if missing <= 0:
             return Start(tuple(evicted))
-    return Throttle(CONCURRENCY_REASON)
+    return Throttle(CONCURRENCY)

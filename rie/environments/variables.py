@@ -6,10 +6,13 @@ from bootstrap.wire import PRIVATE_VARIABLES
 from rie.model.function import Configuration, Function
 
 
-def variables_for(function: Function, configuration: Configuration, log_stream: str) -> dict[str, str]:
+def variables_for(
+    function: Function, configuration: Configuration, log_stream: str, initialization_type: str = "on-demand"
+) -> dict[str, str]:
     """The image's variables, then the user's, then those that nobody may override; the bootstrap adds defaults."""
     logging = configuration.logging
-    variables = {**configuration.image.environment, **(configuration.variables or {})}
+    image = configuration.image
+    variables = {**(image.environment if image else {}), **(configuration.variables or {})}
     variables |= {
         "AWS_REGION": function.key.region,
         "AWS_DEFAULT_REGION": function.key.region,
@@ -17,10 +20,12 @@ def variables_for(function: Function, configuration: Configuration, log_stream: 
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(configuration.timeout_s),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization_type,
         "AWS_LAMBDA_LOG_GROUP_NAME": logging.group or f"/aws/lambda/{function.key.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
     }
+    if configuration.handler:
+        variables["_HANDLER"] = configuration.handler
     if logging.format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
         variables["AWS_LAMBDA_LOG_LEVEL"] = logging.application_level or "INFO"

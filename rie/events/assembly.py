@@ -16,6 +16,7 @@ from rie.events.records import Targets
 from rie.invoke.directory import Directory
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
+from rie.model.concurrency import RESERVED
 from rie.model.event import EVENT_INVOKE, Delivery, Event, EventInvokeConfig
 from rie.model.function import LATEST, FunctionKey
 from rie.model.record import place_of
@@ -80,7 +81,8 @@ class AsyncInvocations:
         )
 
     def _is_stopped(self, key: FunctionKey) -> bool:
-        return False  # nothing can be reserved yet
+        reserved = self._mirror.find(RESERVED, place_of(key, LATEST))
+        return reserved is not None and reserved.slots == 0
 
     async def _load(self, event_id: str) -> Event | None:
         return await asyncio.to_thread(self._store.find, event_id)

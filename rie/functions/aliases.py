@@ -10,8 +10,10 @@ from rie.arn import function_arn
 from rie.errors import ServiceError
 from rie.functions import faults
 from rie.functions.catalog import Catalog
+from rie.functions.concurrency import already_provisioned
 from rie.functions.ledger import Ledger
 from rie.model.alias import ALIASES, Alias
+from rie.model.concurrency import PROVISIONED
 from rie.model.function import LATEST, Function, FunctionKey
 from rie.model.record import place_of
 
@@ -61,6 +63,7 @@ class Aliases:
                 revision_id=_random_id(),
             )
             target = self._catalog.get(key, after.version)
+            self._check_provisioned(key, name, before, after)
             weights = weights_of(before) if change.weights is None else change.weights
             return self._ledger.put(ALIASES, place, self._routed(after, target, weights))
 
@@ -83,6 +86,17 @@ class Aliases:
         with self._ledger.exclusively():
             if self._ledger.find(ALIASES, place) is not None:
                 self._ledger.clear(place)
+
+    def _check_provisioned(self, key: FunctionKey, name: str, before: Alias, after: Alias) -> None:
+        """What is provisioned for an alias moves with it, but not onto a version that has its own (lambda.md §7.3)."""
+        if after.version == before.version or self._ledger.find(PROVISIONED, place_of(key, name)) is None:
+            return
+        if after.version == LATEST:
+            raise faults.refused("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+        for place, _ in self._ledger.of_function(PROVISIONED, key):
+            other = self._ledger.find(ALIASES, place)
+            if place.name != name and after.version == (place.name if other is None else other.version):
+                raise already_provisioned()
 
     def _routed(self, alias: Alias, target: Function, weights: Mapping[str, float]) -> Alias:
         """The alias with its calls shared as asked. Raises ServiceError, by the first rule that is broken."""

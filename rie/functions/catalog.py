@@ -14,7 +14,7 @@ from rie.functions import faults, publishing, rules
 from rie.functions.changes import Changes, NewCode, NewFunction, Stamp
 from rie.functions.publishing import NewVersion, Publication
 from rie.model.alias import ALIASES
-from rie.model.function import LATEST, Function, FunctionKey
+from rie.model.function import LATEST, LATEST_PUBLISHED, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.record import place_of
 from rie.store import Store
@@ -47,17 +47,12 @@ class Catalog:
 
     def create(self, new: NewFunction) -> Function:
         """Make a function, Pending, and ask for its deployment."""
-        rules.check_name(new.key.name)
-        rules.check_tags(new.tags)
-        records.check(new.changes)
-        if self._store.find(new.key) is not None:
-            raise faults.name_taken(new.key.name)
-        image = self._resolve(new.image_uri, new.architecture)
+        self.check_new(new)
+        image = None if new.archive else self._resolve(new.image_uri, new.architecture)
         function = records.created(new, image, self._stamp())
         made = [function]
         if new.is_published:
-            publication = self._publication(function, None)
-            assert publication.latest is not None
+            publication = self._publication(function, NewVersion(new.key, is_latest_published=new.is_latest_published))
             made = [publication.latest, publication.version]
         with self._writing:
             if not self._store.add(*made):
@@ -66,6 +61,14 @@ class Catalog:
                 self._changed(each.key, each.version, each)
         self._deploy(made[0])
         return made[-1]
+
+    def check_new(self, new: NewFunction) -> None:
+        """Raises ServiceError for all that can be said before the code is there."""
+        rules.check_name(new.key.name)
+        rules.check_tags(new.tags)
+        records.check(new.changes)
+        if self._store.find(new.key) is not None:
+            raise faults.name_taken(new.key.name)
 
     def update_configuration(self, key: FunctionKey, changes: Changes, revision_id: str | None = None) -> Function:
         """Change what was asked for, and ask for its deployment; the answer says InProgress."""
@@ -83,7 +86,8 @@ class Catalog:
         """Replace the code, and ask for its deployment; a dry run answers with what would be, and changes nothing."""
         current = self.get(code.key)
         _check_changeable(current, code.revision_id)
-        image = self._resolve(code.image_uri, code.architecture or current.configuration.architecture)
+        architecture = code.architecture or current.configuration.architecture
+        image = None if code.archive else self._resolve(code.image_uri, architecture)
         if code.is_dry_run:
             would_be = records.recoded(current, code, image, self._stamp())
             return replace(current, configuration=would_be.configuration)
@@ -93,7 +97,7 @@ class Catalog:
             return records.recoded(current, code, image, self._stamp())
 
         if code.is_published:
-            version, latest = self._publish(code.key, decide, None)
+            version, latest = self._publish(decide, NewVersion(code.key, is_latest_published=code.is_latest_published))
         else:
             version = latest = self._change(code.key, decide)
         self._deploy(latest)
@@ -107,7 +111,11 @@ class Catalog:
             publishing.check(current, new)
             return current
 
-        return self._publish(new.key, decide, new.description)[0]
+        return self._publish(decide, new)[0]
+
+    def check_changeable(self, current: Function, revision_id: str | None) -> None:
+        """Raises ServiceError if a function can't be changed now, or not by someone who knows this revision."""
+        _check_changeable(current, revision_id)
 
     def find(self, key: FunctionKey) -> Function | None:
         """The function ($LATEST), or None."""
@@ -119,7 +127,10 @@ class Catalog:
         The not-found error prints the qualifier that was asked for.
         """
         version = qualifier or LATEST
-        if not (version == LATEST or version.isdecimal()):
+        if version == LATEST_PUBLISHED:
+            latest = self._store.find(key)
+            version = latest.latest_published if latest is not None else version
+        elif not (version == LATEST or version.isdecimal()):
             alias = self._store.records.find(ALIASES, place_of(key, version))
             version = alias.version if alias is not None else version
         function = self._store.find(key, version)
@@ -194,9 +205,9 @@ class Catalog:
 
         self._change(key, decide)
 
-    def mark_deployed(self, key: FunctionKey, configuration_id: str) -> None:
-        """The configuration can serve. Ignored if it is not the newest any more, or was settled before."""
-        self._settle(key, configuration_id, lambda function: records.deployed(function, _random_id()))
+    def mark_deployed(self, key: FunctionKey, configuration_id: str, image: Image | None = None) -> None:
+        """The configuration can serve, on `image`. Ignored if it is not the newest any more, or was settled before."""
+        self._settle(key, configuration_id, lambda function: records.deployed(function, _random_id(), image))
 
     def mark_failed(self, key: FunctionKey, configuration_id: str, code: str, reason: str) -> None:
         """The configuration can't serve; `code` is a StateReasonCode. Ignored as `mark_deployed` is."""
@@ -219,27 +230,24 @@ class Catalog:
             raise faults.not_found(key)
         return function
 
-    def _publish(
-        self, key: FunctionKey, decide: Callable[[Function], Function], description: str | None
-    ) -> tuple[Function, Function]:
+    def _publish(self, decide: Callable[[Function], Function], new: NewVersion) -> tuple[Function, Function]:
         """Store what `decide` makes of $LATEST, and a version of it, in one step; answers the version and $LATEST."""
         answer: list[Function] = []
 
         def decide_and_publish(current: Function) -> tuple[Function, ...]:
-            latest = decide(current)
-            publication = self._publication(latest, description)
-            answer[:] = [publication.version, publication.latest or latest]
-            if publication.latest is not None:
+            publication = self._publication(decide(current), new)
+            answer[:] = [publication.version, publication.latest]
+            if publication.is_new:
                 return publication.latest, publication.version
-            return () if latest is current else (latest,)
+            return () if publication.latest is current else (publication.latest,)
 
-        if self._commit_all(key, decide_and_publish, LATEST) is None:
-            raise faults.not_found(key)
+        if self._commit_all(new.key, decide_and_publish, LATEST) is None:
+            raise faults.not_found(new.key)
         return answer[0], answer[1]
 
-    def _publication(self, latest: Function, description: str | None) -> Publication:
+    def _publication(self, latest: Function, new: NewVersion) -> Publication:
         last = self._store.find(latest.key, str(latest.last_version)) if latest.last_version else None
-        return publishing.publish(latest, last, description, (_random_id(), _random_id()), self._stamp().at)
+        return publishing.publish(latest, last, new, (_random_id(), _random_id()), self._stamp().at)
 
     def _commit(
         self, key: FunctionKey, decide: Callable[[Function], Function | None], version: str = LATEST

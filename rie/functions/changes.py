@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from rie.functions import rules
-from rie.model.function import Configuration, Function, FunctionKey, ImageConfig, Logging, Vpc
+from rie.functions.faults import refused
+from rie.model.code import Archive, FileSystem, UsedLayer
+from rie.model.function import IMAGE, Configuration, Function, FunctionKey, ImageConfig, Logging, ManagedInstances, Vpc
 from rie.model.image import Image
 
 T = TypeVar("T")
@@ -19,7 +21,8 @@ CREATING = "The function is being created."
 class Changes:
     """Members to set; None leaves one as it is.
 
-    Taken away by: `variables` {}, `image_config` ImageConfig(), `vpc` Vpc(), `dead_letter_arn` and `kms_key_arn` "".
+    Taken away by: `variables` {}, `image_config` ImageConfig(), `vpc` Vpc(), `layers` and `file_systems` (),
+    `dead_letter_arn` and `kms_key_arn` "".
     `logging` is merged member by member, empty ones keep what is there.
     """
 
@@ -35,11 +38,20 @@ class Changes:
     dead_letter_arn: str | None = None
     kms_key_arn: str | None = None
     tracing_mode: str | None = None
+    runtime: str | None = None
+    handler: str | None = None
+    layers: tuple[UsedLayer, ...] | None = None
+    file_systems: tuple[FileSystem, ...] | None = None
+    snap_start: str | None = None
+    managed: ManagedInstances | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewFunction:
-    """A function to be made; `changes` are applied to the service's defaults, and name at least the role."""
+    """A function to be made; `changes` are applied to the service's defaults, and name at least the role.
+
+    The code is an `archive` that was kept, or what `image_uri` names.
+    """
 
     key: FunctionKey
     image_uri: str
@@ -47,11 +59,16 @@ class NewFunction:
     architecture: str = "x86_64"
     tags: Mapping[str, str] = field(default_factory=dict)
     is_published: bool = False
+    package_type: str = IMAGE
+    archive: Archive | None = None
+    source_kms_key_arn: str | None = None
+    is_latest_published: bool = False  # that version becomes $LATEST.PUBLISHED
+    tenancy_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewCode:
-    """A function's code to be replaced; `architecture` None keeps the one it has."""
+    """A function's code to be replaced, as in NewFunction; `architecture` None keeps the one it has."""
 
     key: FunctionKey
     image_uri: str
@@ -59,6 +76,9 @@ class NewCode:
     revision_id: str | None = None
     is_dry_run: bool = False
     is_published: bool = False
+    archive: Archive | None = None
+    source_kms_key_arn: str | None = None
+    is_latest_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +100,7 @@ def check(changes: Changes) -> None:
         rules.check_dead_letter(changes.dead_letter_arn)
 
 
-def created(new: NewFunction, image: Image, stamp: Stamp) -> Function:
+def created(new: NewFunction, image: Image | None, stamp: Stamp) -> Function:
     """The record of a function just made: Pending (lambda.md §1.1)."""
     configuration = Configuration(
         configuration_id=stamp.configuration_id,
@@ -91,6 +111,9 @@ def created(new: NewFunction, image: Image, stamp: Stamp) -> Function:
         # Here, and only here, an explicit {} is remembered and echoed (lambda.md §1.2).
         variables=new.changes.variables,
         logging=Logging(group=f"/aws/lambda/{new.key.name}"),
+        package_type=new.package_type,
+        archive=new.archive,
+        source_kms_key_arn=new.source_kms_key_arn or None,
     )
     bare = Function(
         key=new.key,
@@ -101,32 +124,41 @@ def created(new: NewFunction, image: Image, stamp: Stamp) -> Function:
         tags=new.tags,
         state_reason=CREATING,
         state_reason_code="Creating",
+        tenancy_mode=new.tenancy_mode,
+        managed=new.changes.managed,
     )
     return _described(bare, new.changes)
 
 
 def reconfigured(function: Function, changes: Changes, stamp: Stamp) -> Function:
     """The record of a function whose update has begun (lambda.md §1.4)."""
+    if changes.managed is not None and function.managed is None:
+        raise refused("CapacityProviderConfig isn't supported for Lambda Default functions.")
     wanted = _configured(function.configuration, changes)
     return _described(_updating(function, wanted, stamp), changes)
 
 
-def recoded(function: Function, code: NewCode, image: Image, stamp: Stamp) -> Function:
-    """The record of a function whose code is being replaced (lambda.md §1.5)."""
+def recoded(function: Function, code: NewCode, image: Image | None, stamp: Stamp) -> Function:
+    """The record of a function whose code is being replaced (lambda.md §1.5), on its runtime's newest image."""
     wanted = replace(
         function.configuration,
         image_uri=code.image_uri,
         image=image,
         architecture=code.architecture or function.configuration.architecture,
+        archive=code.archive,
+        source_kms_key_arn=code.source_kms_key_arn or None,
     )
+    rules.check_together(wanted)
     return _updating(function, wanted, stamp)
 
 
-def deployed(function: Function, revision_id: str) -> Function:
-    """The record of a function whose newest configuration serves from now on."""
+def deployed(function: Function, revision_id: str, image: Image | None = None) -> Function:
+    """The record of a function whose newest configuration serves from now on, on `image` if that was looked up now."""
+    configuration = replace(function.configuration, image=image or function.configuration.image)
     return replace(
         function,
-        serving=function.configuration,
+        configuration=configuration,
+        serving=configuration,
         revision_id=revision_id,
         state="Active",
         state_reason=None,
@@ -161,11 +193,19 @@ def _configured(configuration: Configuration, changes: Changes) -> Configuration
         ephemeral_storage_mb=_either(changes.ephemeral_storage_mb, configuration.ephemeral_storage_mb),
         image_config=_either(changes.image_config, configuration.image_config),
         vpc=_either(changes.vpc, configuration.vpc),
+        runtime=_either(changes.runtime, configuration.runtime),
+        handler=_either(changes.handler, configuration.handler),
+        layers=_either(changes.layers, configuration.layers),
+        file_systems=_either(changes.file_systems, configuration.file_systems),
+        snap_start=_either(changes.snap_start, configuration.snap_start),
     )
+    if after.runtime != configuration.runtime:
+        after = replace(after, image=None)  # that of another runtime
     if changes.variables is not None:
         after = replace(after, variables=changes.variables or None)
     if changes.logging is not None:
         after = replace(after, logging=rules.merge_logging(configuration.logging, changes.logging))
+    rules.check_together(after)
     return after
 
 
@@ -175,6 +215,7 @@ def _described(function: Function, changes: Changes) -> Function:
         function,
         description=_either(changes.description, function.description),
         tracing_mode=_either(changes.tracing_mode, function.tracing_mode),
+        managed=_either(changes.managed, function.managed),
     )
     if changes.dead_letter_arn is not None:
         after = replace(after, dead_letter_arn=changes.dead_letter_arn or None)

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from rie.errors import HostFault, ImageAccessDenied, ImageFault, ImageNotFound, RieError
-from rie.model.function import Function, FunctionKey
+from rie.errors import HostFault, ImageAccessDenied, ImageFault, ImageNotFound, RieError, RuntimeUnavailable
+from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
 
-Prepare = Callable[[Image], Awaitable[None]]
-"""`Engine.prepare`: pulls and unpacks; a no-op when it is done already."""
+Prepare = Callable[[Configuration], Awaitable[Image]]
+"""Makes ready what a configuration needs, quickly when it is so already, and answers the image to run."""
 
 _AT_ONCE = 2  # pulls share one network and one disk; more of them end no sooner
 _RETRY_AFTER_S = (0.1, 0.5, 2.0, 5.0)  # a store that refuses is asked again, every 5 s in the end
@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class Outcomes(Protocol):
     """Where the end of a deployment is written down; `Catalog` is one. Blocks."""
 
-    def mark_deployed(self, key: FunctionKey, configuration_id: str) -> None:
-        """The configuration can serve."""
+    def mark_deployed(self, key: FunctionKey, configuration_id: str, image: Image | None = None) -> None:
+        """The configuration can serve, on `image`."""
 
     def mark_failed(self, key: FunctionKey, configuration_id: str, code: str, reason: str) -> None:
         """The configuration can't serve."""
@@ -35,7 +35,7 @@ class Deployment:
 
     deployment: Deployment
     catalog = Catalog(store, resolve, lambda function: deployment.submit(function), changed, clock)
-    deployment = Deployment(engine.prepare, catalog)
+    deployment = Deployment(preparation, catalog)
     deployment.resume(catalog.unsettled())
     """
 
@@ -79,14 +79,15 @@ class Deployment:
     async def _deploy(self, function: Function) -> None:
         key, configuration = function.key, function.configuration
         failure: Exception | None = None
+        image: Image | None = None
         async with self._turn:
             try:
-                await self._prepare(configuration.image)
+                image = await self._prepare(configuration)
             except Exception as error:
                 failure = error
                 _report(key, error)
         if failure is None:
-            await self._mark(lambda: self._outcomes.mark_deployed(key, configuration.configuration_id))
+            await self._mark(lambda: self._outcomes.mark_deployed(key, configuration.configuration_id, image))
         else:
             code, reason = reason_of(failure)
             await self._mark(lambda: self._outcomes.mark_failed(key, configuration.configuration_id, code, reason))
@@ -112,6 +113,8 @@ def reason_of(error: Exception) -> tuple[str, str]:
         return "ImageAccessDenied", str(error)
     if isinstance(error, ImageFault):
         return "InvalidImage", str(error)
+    if isinstance(error, RuntimeUnavailable):
+        return "InvalidRuntime", str(error)
     if isinstance(error, RieError):
         return "InternalError", str(error)
     return "InternalError", "The function could not be deployed because of an internal error."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rie.code.s3 import S3Object
 from rie.functions.faults import refused
-
-ZIP = "Zip"
-IMAGE = "Image"
+from rie.functions.uploads import Source
+from rie.model.function import ZIP
 
 RUNTIMES = (
     *("nodejs16.x", "nodejs18.x", "nodejs20.x", "nodejs22.x", "nodejs24.x"),
@@ -35,24 +35,52 @@ class Package:
     handler: str | None = None
     layers: tuple[str, ...] = ()
     image_uri: str | None = None
-    has_zip: bool = False  # ZipFile, or a place in S3
+    zip_file: bytes | None = None
+    s3_bucket: str | None = None
+    s3_key: str | None = None
+    s3_version: str | None = None
+    has_image_config: bool = False
+
+    @property
+    def has_zip(self) -> bool:
+        """Whether it names an archive, or a place in S3, or a part of one."""
+        return bool(self.zip_file or self.s3_bucket or self.s3_key or self.s3_version)
 
 
-def check_new(package: Package) -> str:
-    """The image's URI, if the function may be created from this package. Raises ServiceError."""
+def check_new(package: Package) -> Source | None:
+    """Where the code of a function to be created from this comes from; None: from its image. Raises ServiceError."""
     if package.package_type == ZIP:
         if not package.runtime or not package.handler:
             raise refused(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages."
             )
-        check_runtime(package.runtime)
+        check_zip_only(package)
         if package.image_uri:
             raise refused("Please don't provide ImageUri when the intended function PackageType is Zip.")
-        raise refused("Functions with PackageType Zip are not available here. Please use PackageType Image.")
+        return source(package)
     check_image_only(package)
     if package.has_zip or not package.image_uri:
         raise refused("Please provide ImageUri when the intended function PackageType is Image.")
-    return package.image_uri
+    return None
+
+
+def check_update(package: Package, package_type: str) -> Source | None:
+    """Where the new code of a function of this type comes from, as `check_new`. Raises ServiceError."""
+    if package_type == ZIP:
+        if package.image_uri:
+            raise refused("Please don't provide ImageUri when updating a function with packageType Zip.")
+        return source(package)
+    if package.has_zip or not package.image_uri:
+        raise refused("Please provide ImageUri when updating a function with packageType Image.")
+    return None
+
+
+def check_members(package: Package, package_type: str) -> None:
+    """Raises ServiceError for members of a configuration that don't go with the function's type."""
+    if package_type == ZIP:
+        check_zip_only(package)
+    else:
+        check_image_only(package)
 
 
 def check_image_only(package: Package) -> None:
@@ -65,11 +93,23 @@ def check_image_only(package: Package) -> None:
         )
 
 
-def check_update(package: Package) -> str:
-    """The new image's URI, if the code of an image function may be replaced by this. Raises ServiceError."""
-    if package.has_zip or not package.image_uri:
-        raise refused("Please provide ImageUri when updating a function with packageType Image.")
-    return package.image_uri
+def check_zip_only(package: Package) -> None:
+    """And what only makes sense with an image may not be said of a zip. Raises ServiceError."""
+    if package.runtime:
+        check_runtime(package.runtime)
+    if package.has_image_config:
+        raise refused("Please don't provide ImageConfig when the intended function PackageType is Zip.")
+
+
+def source(package: Package) -> Source:
+    """The one place that an archive is said to come from. Raises ServiceError for none, and for more than one."""
+    if package.zip_file:
+        if package.s3_bucket or package.s3_key or package.s3_version:
+            raise refused("Please do not provide other FunctionCode parameters when providing a ZipFile.")
+        return Source(zip_file=package.zip_file)
+    if not package.s3_bucket or not package.s3_key:
+        raise refused("Please provide a source for function code.")
+    return Source(s3_object=S3Object(package.s3_bucket, package.s3_key, package.s3_version))
 
 
 def check_runtime(runtime: str) -> None:

@@ -18,14 +18,16 @@ class NewVersion:
     description: str | None = None
     code_sha256: str | None = None
     revision_id: str | None = None
+    is_latest_published: bool = False  # it becomes $LATEST.PUBLISHED
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What publishing comes to: `version`, and $LATEST as it is afterwards, if that is a new one."""
+    """What publishing comes to: the version, whether it is a new one, and $LATEST as it is afterwards."""
 
     version: Function
-    latest: Function | None
+    is_new: bool
+    latest: Function
 
 
 def check(latest: Function, new: NewVersion) -> None:
@@ -46,50 +48,65 @@ def check(latest: Function, new: NewVersion) -> None:
 
 
 def publish(
-    latest: Function, last: Function | None, description: str | None, revision_ids: tuple[str, str], at: str
+    latest: Function, last: Function | None, new: NewVersion, revision_ids: tuple[str, str], at: str
 ) -> Publication:
     """The version that $LATEST makes: a new one, unless it is still what `last`, the newest one, was made from.
 
     A version of what is still being deployed is Pending, and ends with that deployment. `revision_ids` are the
     version's and $LATEST's; `at` is as the API spells it.
     """
-    if last is not None and _content(last) == _content(latest):
-        return Publication(last, None)
-    number = latest.last_version + 1
+    is_new = last is None or _content(last) != _content(latest)
+    version = _frozen(latest, new, revision_ids[0], at) if is_new or last is None else last
+    after = replace(
+        latest,
+        last_version=max(latest.last_version, int(version.version)),
+        latest_published=version.version if new.is_latest_published else latest.latest_published,
+    )
+    return Publication(version, is_new, latest if after == latest else replace(after, revision_id=revision_ids[1]))
+
+
+def _frozen(latest: Function, new: NewVersion, revision_id: str, at: str) -> Function:
     version = replace(
         latest,
-        version=str(number),
-        revision_id=revision_ids[0],
+        version=str(latest.last_version + 1),
+        revision_id=revision_id,
         last_modified=at,
-        description=latest.description if description is None else description,
+        description=latest.description if new.description is None else new.description,
         published_description=latest.description,
         tags={},
         last_version=0,
+        latest_published="",
     )
-    if latest.is_pending or latest.is_updating:
-        version = replace(
-            version,
-            serving=None,
-            state="Pending",
-            state_reason=CREATING,
-            state_reason_code="Creating",
-            last_update_status=None,
-            last_update_status_reason=None,
-            last_update_status_reason_code=None,
-        )
-    return Publication(version, replace(latest, last_version=number, revision_id=revision_ids[1]))
+    if not (latest.is_pending or latest.is_updating):
+        return version
+    return replace(
+        version,
+        serving=None,
+        state="Pending",
+        state_reason=CREATING,
+        state_reason_code="Creating",
+        last_update_status=None,
+        last_update_status_reason=None,
+        last_update_status_reason_code=None,
+    )
 
 
 def _content(function: Function) -> Function:
-    """What of a function is frozen in a version; all else blank, so that a field nobody thought of here counts."""
+    """What of a function is frozen in a version; all else blank, so that a field nobody thought of here counts.
+
+    The image of a zip function is its runtime's, looked up at the deployment, and no part of what was published.
+    """
+    configuration = function.configuration
+    image = None if configuration.is_zip else configuration.image
     return replace(
         function,
         version="",
-        configuration=replace(function.configuration, configuration_id=""),
+        configuration=replace(configuration, configuration_id="", image=image),
         serving=None,
         description=function.description if function.version == LATEST else function.published_description,
         published_description="",
         last_version=0,
+        latest_published="",
         tags={},
         revision_id="",
         last_modified="",

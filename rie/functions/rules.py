@@ -6,14 +6,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from rie.errors import ServiceError
+from rie.code.archive import MAX_UNPACKED
 from rie.functions.faults import refused
-from rie.model.function import Logging
+from rie.model.function import Configuration, Logging
 
 MAX_NAME = 64  # AWS limit; the model allows 140 because a name may be an ARN
 MAX_MEMORY_MB = 10_240  # AWS limit; the model's 32,768 is for managed instances
 MAX_ENVIRONMENT = 4_096  # bytes of compact JSON, AWS limit
 MAX_TAGS = 50  # AWS limit
+SNAP_START_STORAGE_MB = 512  # AWS limit
+SNAP_START_RUNTIMES = frozenset(
+    ("java11", "java17", "java21", "java25", "python3.12", "python3.13", "python3.14", "dotnet8", "dotnet10")
+)
 
 RESERVED_VARIABLES = frozenset(
     (
@@ -87,10 +91,31 @@ def check_dead_letter(arn: str) -> None:
         )
 
 
-def check_snap_start(apply_on: str | None) -> None:
-    """Raises ServiceError for snapshots, which functions made from images don't have."""
-    if apply_on not in (None, "None"):
+def check_together(configuration: Configuration) -> None:
+    """Raises ServiceError where members that are fine alone don't go together (lambda.md §1.1, §1.6, §1.10)."""
+    _check_snap_start(configuration)
+    for each in configuration.file_systems:
+        if configuration.vpc is None or not configuration.vpc.subnet_ids:
+            raise refused(f"Function must be configured to execute in a VPC to reference access point {each.arn}.")
+    unpacked = sum(archive.unpacked_size for archive in configuration.archives)
+    if unpacked > MAX_UNPACKED:
+        raise refused(
+            f"Function code combined with layers exceeds the maximum allowed size of {MAX_UNPACKED} bytes. "
+            f"The actual size is {unpacked} bytes."
+        )
+
+
+def _check_snap_start(configuration: Configuration) -> None:
+    if configuration.snap_start == "None":
+        return
+    if not configuration.is_zip:
         raise refused("SnapStart is not supported for functions with PackageType Image.")
+    if configuration.runtime not in SNAP_START_RUNTIMES:
+        raise refused(f"{configuration.runtime} is not supported for SnapStart enabled functions.")
+    if configuration.ephemeral_storage_mb > SNAP_START_STORAGE_MB:
+        raise refused(f"SnapStart is not supported with more than {SNAP_START_STORAGE_MB} MB of EphemeralStorage.")
+    if configuration.file_systems:
+        raise refused("SnapStart is not supported with FileSystemConfigs.")
 
 
 def check_unavailable(given: Iterable[str]) -> None:
@@ -98,16 +123,6 @@ def check_unavailable(given: Iterable[str]) -> None:
     names = sorted(given)
     if names:
         raise refused(f"These parameters are not available here: {', '.join(names)}.")
-
-
-def check_signing(arn: str | None) -> None:
-    """Raises ServiceError for any code signing configuration: none exists."""
-    if arn:
-        raise ServiceError(
-            "CodeSigningConfigNotFoundException",
-            "The code signing configuration cannot be found. "
-            f"Check that the provided configuration is not deleted: {arn}.",
-        )
 
 
 def merge_logging(current: Logging, change: Logging) -> Logging:

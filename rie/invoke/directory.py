@@ -9,7 +9,7 @@ from rie.arn import function_arn
 from rie.errors import ServiceError
 from rie.invoke.mirror import Mirror
 from rie.model.alias import ALIASES, Alias
-from rie.model.function import LATEST, Configuration, Function, FunctionKey
+from rie.model.function import LATEST, LATEST_PUBLISHED, Configuration, Function, FunctionKey
 from rie.model.record import Place
 
 PENDING_TEXT = "The operation cannot be performed at this time. The function is currently in the following state: {}"
@@ -60,8 +60,9 @@ class Directory:
         if versions is not None:
             function = versions.get(qualifier or LATEST)
             if function is None and qualifier is not None:
-                alias = self._mirror.find(ALIASES, Place(key.account, key.region, key.name, qualifier))
-                function = versions.get(self._drawn(alias)) if alias is not None else None
+                function = self._behind(qualifier, key, versions)
+            elif function is not None and function.managed is not None and function.version == LATEST:
+                function = _latest_published(versions)  # of these, only what was published can be invoked
             if function is not None:
                 return function
         arn = function_arn(key, qualifier or LATEST)
@@ -71,10 +72,25 @@ class Directory:
         """All that there are of a function, by number, $LATEST among them."""
         return self._functions.get(key, {})
 
+    def _behind(self, qualifier: str, key: FunctionKey, versions: Mapping[str, Function]) -> Function | None:
+        if qualifier == LATEST_PUBLISHED:
+            return _latest_published(versions)
+        alias = self._mirror.find(ALIASES, Place(key.account, key.region, key.name, qualifier))
+        return versions.get(self._drawn(alias)) if alias is not None else None
+
     def _drawn(self, alias: Alias) -> str:
         if alias.additional_version and self._draw() < alias.additional_weight:
             return alias.additional_version
         return alias.version
+
+
+def _latest_published(versions: Mapping[str, Function]) -> Function:
+    """What $LATEST.PUBLISHED is. Raises ServiceError NoPublishedVersionException (spec §13.3)."""
+    latest = versions.get(LATEST)
+    found = versions.get(latest.latest_published) if latest is not None else None
+    if found is None:
+        raise ServiceError("NoPublishedVersionException", "The function has no published version to invoke.")
+    return found
 
 
 def serving(function: Function) -> Configuration:

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 import orjson
 
 from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
-from rie.arn import function_arn, parse_function_reference
+from rie.arn import function_arn, locate
 from rie.environments.pool import Pool, Throttled
 from rie.errors import ImageFault, ServiceError
+from rie.iam.caller import Caller
+from rie.invoke.access import Access
 from rie.invoke.directory import Directory, serving
+from rie.invoke.loops import LoopGuard
+from rie.invoke.tenancy import check_tenancy, check_tenant_id
 from rie.model.event import MAX_EVENT as MAX_ASYNC
 from rie.model.event import Event
 from rie.model.function import Configuration, Function, FunctionKey
@@ -31,29 +35,40 @@ Accept = Callable[[Event], Awaitable[None]]
 
 TYPES = ("Event", "RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
+RETRY_AFTER_S = "1"  # a slot may be free at any moment; asking more often than this is no use
 
 
 @dataclass(frozen=True, slots=True)
 class InvokeRequest:
-    """What a caller sent, as it was sent. `body` is None when it passed the service's limit."""
+    """What a caller sent, as it was sent. `body` is None when it passed the service's limit.
+
+    `caller` is None for whoever has been let in already, at a door with rules of its own (a function URL, the queue).
+    """
 
     function_name: str
     qualifier: str | None
     body: bytes | None
     scope: Scope
+    caller: Caller | None
     request_id: str
     trace_id: str
     invocation_type: str = "RequestResponse"
     log_type: str = "None"
     client_context: str = ""
+    source_arn: str = ""
+    source_account: str = ""
+    source_ip: str = ""
+    tenant_id: str | None = None
 
 
 class Invoker:
     """One for a node."""
 
-    def __init__(self, directory: Directory, pool: Pool, accept: Accept) -> None:
+    def __init__(self, directory: Directory, access: Access, pool: Pool, guard: LoopGuard, accept: Accept) -> None:
         self._directory = directory
+        self._access = access
         self._pool = pool
+        self._guard = guard
         self._accept = accept
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
@@ -66,11 +81,23 @@ class Invoker:
         """
         _check_choice(request.invocation_type, "invocationType", TYPES)
         _check_choice(request.log_type, "logType", LOG_TYPES)
-        key, qualifier = parse_function_reference(request.function_name, request.qualifier, request.scope)
+        if request.tenant_id is not None:
+            check_tenant_id(request.tenant_id)
+        key, qualifier = locate(request.function_name, request.qualifier, request.scope)
+        if request.caller is not None:
+            self._access.check(
+                request.caller,
+                key,
+                qualifier,
+                source_arn=request.source_arn,
+                source_account=request.source_account,
+                source_ip=request.source_ip,
+            )
         function = self._directory.find(key, qualifier)
         limit = MAX_ASYNC if request.invocation_type == "Event" else MAX_EVENT
         payload = _checked_payload(request.body, limit)
         _check_client_context(request.client_context)
+        check_tenancy(function, request.tenant_id)
         configuration = serving(function)
         if request.invocation_type == "DryRun":
             return None
@@ -81,9 +108,10 @@ class Invoker:
             request_id=request.request_id,
             payload=payload,
             function_arn=function_arn(key, qualifier),
-            trace_id=request.trace_id,
+            trace_id=self._guard.pass_on(key, request.trace_id),
             client_context=request.client_context,
             wants_log=request.log_type == "Tail",
+            tenant_id=request.tenant_id or "",
         )
         return await self._run(function, configuration, invocation)
 
@@ -94,14 +122,16 @@ class Invoker:
             request_id=event.event_id,
             payload=event.payload,
             function_arn=function_arn(event.key, event.qualifier),
-            trace_id=event.trace_id,
+            trace_id=self._guard.pass_on(event.key, event.trace_id),
+            tenant_id=event.tenant_id,
         )
         return await self._run(function, serving(function), invocation)
 
     async def run_batch(self, key: FunctionKey, qualifier: str | None, payload: bytes) -> Outcome:
         """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
         function = self._directory.find(key, qualifier)
-        invocation = Invocation(str(uuid.uuid4()), payload, function_arn(key, qualifier), new_trace_id())
+        trace_id = self._guard.pass_on(key, new_trace_id())
+        invocation = Invocation(str(uuid.uuid4()), payload, function_arn(key, qualifier), trace_id)
         return await self._run(function, serving(function), invocation)
 
     async def _run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
@@ -111,7 +141,9 @@ class Invoker:
             return await self._pool.run(function, configuration, invocation)
         except Throttled as throttled:
             raise ServiceError(
-                "TooManyRequestsException", "Rate Exceeded.", extra={"Reason": throttled.reason}
+                "TooManyRequestsException",
+                "Rate Exceeded.",
+                extra={"Reason": throttled.reason, "retryAfterSeconds": RETRY_AFTER_S},
             ) from None
         except ImageFault as fault:
             # It was there when the function was deployed: the engine lost it, the caller did nothing wrong.
@@ -139,7 +171,9 @@ def _check_choice(value: str, path: str, choices: tuple[str, ...]) -> None:
 
 def _event(request: InvokeRequest, key: FunctionKey, qualifier: str | None, payload: bytes) -> Event:
     now = time.time()
-    return Event(request.request_id, key, qualifier, payload, now, now, request.trace_id)
+    return Event(
+        request.request_id, key, qualifier, payload, now, now, request.trace_id, tenant_id=request.tenant_id or ""
+    )
 
 
 def _checked_payload(body: bytes | None, limit: int) -> bytes:

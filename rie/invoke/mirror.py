@@ -54,6 +54,11 @@ class Mirror:
         held = self._kinds.get(kind.name)
         return cast("R | None", held.get(place)) if held else None
 
+    def of_function(self, kind: Kind[R], key: FunctionKey) -> list[tuple[Place, R]]:
+        """Every record of a kind that hangs on a function."""
+        held = self._kinds.get(kind.name, {})
+        return [(place, held[place]) for name, place in self._by_function.get(key, ()) if name == kind.name]
+
     def each(self, kind: Kind[R]) -> Iterator[tuple[Place, R]]:
         """Every record of a kind, in no order."""
         yield from list(self._kinds.get(kind.name, {}).items())

@@ -30,6 +30,7 @@ class Event:
     trace_id: str = ""
     attempts: int = 0
     last: Attempt | None = None
+    tenant_id: str = ""
 
     @property
     def qualified_arn(self) -> str:

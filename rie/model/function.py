@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rie.model.code import Archive, FileSystem, UsedLayer
 from rie.model.image import Image
 
 LATEST = "$LATEST"
+ZIP = "Zip"
+IMAGE = "Image"
+LATEST_PUBLISHED = "$LATEST.PUBLISHED"
+PER_TENANT = "PER_TENANT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,16 @@ class Vpc:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All that an environment is made from. Any change of it makes a new one, with a new `configuration_id`."""
+    """All that an environment is made from. Any change of it makes a new one, with a new `configuration_id`.
+
+    Of a zip function, `image` is its runtime's, None until that was looked up; it has no `image_uri`, but `runtime`,
+    `handler` and `archive`.
+    """
 
     configuration_id: str
     role: str
     image_uri: str
-    image: Image
+    image: Image | None
     timeout_s: int = 3
     memory_mb: int = 128
     ephemeral_storage_mb: int = 512
@@ -68,11 +77,41 @@ class Configuration:
     image_config: ImageConfig = field(default_factory=ImageConfig)
     logging: Logging = field(default_factory=lambda: Logging(group=""))
     vpc: Vpc | None = None
+    package_type: str = IMAGE
+    runtime: str | None = None
+    handler: str | None = None
+    archive: Archive | None = None
+    source_kms_key_arn: str | None = None
+    layers: tuple[UsedLayer, ...] = ()
+    file_systems: tuple[FileSystem, ...] = ()
+    snap_start: str = "None"
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether its code is an archive, put over its runtime's image."""
+        return self.package_type == ZIP
 
     @property
     def code_sha256(self) -> str:
         """What tells this code from other code, as the API shows it."""
-        return self.image.digest.removeprefix("sha256:")
+        if self.archive is not None:
+            return self.archive.code_sha256
+        return self.image.digest.removeprefix("sha256:") if self.image is not None else ""
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """All that is unpacked for it: its own code, and the layers in their order."""
+        own = () if self.archive is None else (self.archive,)
+        return (*own, *(layer.archive for layer in self.layers))
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedInstances:
+    """The capacity provider that a function asked to run on; here it runs where all others do (lambda.md §13.3)."""
+
+    capacity_provider_arn: str
+    max_concurrency: int | None = None  # of one environment
+    memory_gib_per_vcpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +122,8 @@ class Function:
     invocations run (None until the first deployment ended well). `last_modified` is as the API spells it
     ("2025-11-25T02:26:54.123+0000"). Tags are $LATEST's alone. `last_version`, of $LATEST, is the highest number that
     was ever published, 0 for none; `published_description`, of a version, what $LATEST's description was then.
+    `latest_published`, of $LATEST, is the version that was published as $LATEST.PUBLISHED, "" for none.
+    `tenancy_mode` is None or "PER_TENANT".
     """
 
     key: FunctionKey
@@ -104,6 +145,9 @@ class Function:
     kms_key_arn: str | None = None
     last_version: int = 0
     published_description: str = ""
+    latest_published: str = ""
+    tenancy_mode: str | None = None
+    managed: ManagedInstances | None = None
 
     @property
     def is_pending(self) -> bool:

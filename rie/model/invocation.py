@@ -10,7 +10,7 @@ class Invocation:
     """One call, checked.
 
     `function_arn` is the ARN exactly as the caller addressed the function; `client_context` the caller's base64 text;
-    `payload` JSON, never empty.
+    `payload` JSON, never empty; `tenant_id` "" for a function that isolates no tenants.
     """
 
     request_id: str
@@ -19,6 +19,7 @@ class Invocation:
     trace_id: str = ""
     client_context: str = ""
     wants_log: bool = False
+    tenant_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Outcome:
 
     `function_error` is "Unhandled" or None; `log_tail` the base64 text of the last 4 KB of the invocation's log, None
     unless it was asked for; times in ms, `init_ms` None on a warm start; `status` as in the platform's report
-    ("success", "error", "failure", "timeout").
+    ("success", "error", "failure", "timeout"); `trace_id` the trace header that the function was given.
     """
 
     payload: bytes
@@ -39,3 +40,4 @@ class Outcome:
     max_memory_mb: int = 0
     init_ms: float | None = None
     status: str = "success"
+    trace_id: str = ""

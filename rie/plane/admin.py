@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from rie import __version__
+from rie.environments.concurrency import Share
 from rie.environments.environment import Environment
 from rie.environments.pool import Pool
 from rie.invoke.directory import Directory
@@ -28,8 +29,10 @@ JSON = [("Content-Type", "application/json")]
 class Admin:
     """An ASGI application for the paths below /_rie/.
 
-    GET environments → [{"environment", "function", "version", "state", "memoryMb", "maxMemoryMb", "invocations",
-    "ageS", "idleS", "logStream"}]; GET logs?group=&sinceMs=&follow= → lines of JSON {"atMs", "stream", "text"};
+    GET environments → [{"environment", "function", "version", "state", "isProvisioned", "memoryMb", "maxMemoryMb",
+    "invocations", "ageS", "idleS", "logStream"}]; GET concurrency → [{"function", "region", "inUse", "reserved" (null:
+    none), "provisioned", "spilledOver", "throttled", "requestsPerS", "meanDurationMs", "concurrency"}], the last three
+    over the last minute; GET logs?group=&sinceMs=&follow= → lines of JSON {"atMs", "stream", "text"};
     GET functions/{name} → {"logGroup"}; GET health → {"status", "version", "engine", "environments", "functions"}.
     """
 
@@ -40,6 +43,7 @@ class Admin:
         self._engine = engine
         self._routes: dict[bytes, Callable[[], Any]] = {
             b"/_rie/environments": lambda: [_environment(environment) for environment in self._pool],
+            b"/_rie/concurrency": self._concurrency,
             b"/_rie/functions": lambda: [_function(function) for function in self._directory],
             b"/_rie/health": self._health,
         }
@@ -54,6 +58,10 @@ class Admin:
             await respond(send, 200, JSON, orjson.dumps(self._routes[path]()))
         else:
             await respond(send, 404, JSON, b'{"message":"nothing is here"}')
+
+    def _concurrency(self) -> list[dict[str, Any]]:
+        shares = sorted(self._pool.concurrency, key=lambda share: (share.key.region, share.key.name))
+        return [_share(share) for share in shares]
 
     def _health(self) -> dict[str, Any]:
         return {
@@ -113,12 +121,29 @@ def _environment(environment: Environment) -> dict[str, Any]:
         "function": environment.function.key.name,
         "version": environment.function.version,
         "state": environment.state.value,
+        "isProvisioned": environment.is_provisioned,
         "memoryMb": environment.configuration.memory_mb,
         "maxMemoryMb": environment.max_memory_mb,
         "invocations": environment.invocations,
         "ageS": round(now - environment.started_at, 3),
         "idleS": round(now - environment.last_used_at, 3) if environment.state.value == "idle" else 0,
         "logStream": environment.log_stream,
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    requests_per_s, duration_s = share.traffic.rate(time.monotonic())
+    return {
+        "function": share.key.name,
+        "region": share.key.region,
+        "inUse": share.busy,
+        "reserved": share.reserved,
+        "provisioned": share.provisioned,
+        "spilledOver": share.spilled,
+        "throttled": share.throttled,
+        "requestsPerS": round(requests_per_s, 3),
+        "meanDurationMs": round(duration_s * 1e3, 3),
+        "concurrency": round(requests_per_s * duration_s, 3),
     }
 
 
@@ -129,6 +154,7 @@ def _function(function: Function) -> dict[str, Any]:
         "state": function.state,
         "lastUpdateStatus": function.last_update_status,
         "imageUri": function.configuration.image_uri,
+        "runtime": function.configuration.runtime,
         "memoryMb": function.configuration.memory_mb,
         "timeoutS": function.configuration.timeout_s,
         "logGroup": function.configuration.logging.group or f"/aws/lambda/{function.key.name}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from rie.iam.sigv4 import Sent
+
 AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -16,6 +18,16 @@ MAX_DRAINED = 134_217_728
 
 class ClientGone(Exception):
     """The client closed the connection before its request was whole."""
+
+
+def sent_from(scope: AsgiScope) -> Sent:
+    """A request as its signature sees it."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    path = scope["raw_path"].decode("latin-1").partition("?")[0]
+    return Sent(scope["method"], path, scope["query_string"].decode("latin-1"), headers)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
 from bootstrap import wire
-from rie.api.context import signer
 from rie.api.errors import as_service_error, render_error
 from rie.errors import HostFault, RieError, ServiceError
+from rie.iam.caller import Identity
 from rie.invoke.invoker import Invoker, InvokeRequest, new_trace_id
 from rie.model.invocation import Outcome
-from rie.model.scope import Scope
-from rie.plane.http import AsgiScope, ClientGone, Receive, Send, read_body, respond
+from rie.plane.gate import Gate
+from rie.plane.http import AsgiScope, ClientGone, Receive, Send, read_body, respond, sent_from
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,9 @@ SUFFIX = wire.INVOKE_SUFFIX.encode()
 class Invocations:
     """An ASGI application for one path."""
 
-    def __init__(self, invoker: Invoker, default_scope: Scope) -> None:
+    def __init__(self, invoker: Invoker, gate: Gate) -> None:
         self._invoker = invoker
-        self._default_scope = default_scope
+        self._gate = gate
         self._running: set[asyncio.Task[Answer]] = set()
 
     @staticmethod
@@ -52,7 +53,9 @@ class Invocations:
     async def _answer(self, scope: AsgiScope, body: bytes | None) -> Answer:
         request_id = str(uuid.uuid4())
         try:
-            request = self._request(scope, body, request_id)
+            sent = sent_from(scope)
+            identity = await self._gate.identify(sent, body)
+            request = _request(scope, sent.headers, body, identity, request_id)
             return _success(request, await self._invoker.invoke(request))
         except RieError as error:
             if isinstance(error, HostFault):
@@ -62,27 +65,29 @@ class Invocations:
             log.exception("cannot answer an invocation")
             return render_error(INTERNAL, request_id)
 
-    def _request(self, scope: AsgiScope, body: bytes | None, request_id: str) -> InvokeRequest:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        query = scope["query_string"].decode("latin-1")
-        parameters = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-        raw_name = scope["raw_path"].rstrip(b"/")[len(PREFIX) : -len(SUFFIX)]
-        return InvokeRequest(
-            function_name=unquote(raw_name.decode("latin-1")),
-            qualifier=parameters.get("Qualifier"),
-            body=body,
-            scope=self._scope(headers.get("authorization"), parameters.get("X-Amz-Credential")),
-            invocation_type=headers.get("x-amz-invocation-type") or "RequestResponse",
-            log_type=headers.get("x-amz-log-type") or "None",
-            client_context=headers.get("x-amz-client-context", ""),
-            trace_id=headers.get("x-amzn-trace-id") or new_trace_id(),
-            request_id=request_id,
-        )
 
-    def _scope(self, authorization: str | None, credential: str | None) -> Scope:
-        """The region is the one that the caller signed for (spec §0.1); without a signature, ours."""
-        signed = signer(authorization, credential)
-        return self._default_scope if signed is None else Scope(self._default_scope.account, signed[1])
+def _request(
+    scope: AsgiScope, headers: Mapping[str, str], body: bytes | None, identity: Identity, request_id: str
+) -> InvokeRequest:
+    query = scope["query_string"].decode("latin-1")
+    parameters = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+    raw_name = scope["raw_path"].rstrip(b"/")[len(PREFIX) : -len(SUFFIX)]
+    return InvokeRequest(
+        function_name=unquote(raw_name.decode("latin-1")),
+        qualifier=parameters.get("Qualifier"),
+        body=body,
+        scope=identity.scope,
+        caller=identity.caller,
+        invocation_type=headers.get("x-amz-invocation-type") or "RequestResponse",
+        log_type=headers.get("x-amz-log-type") or "None",
+        client_context=headers.get("x-amz-client-context", ""),
+        trace_id=headers.get("x-amzn-trace-id") or new_trace_id(),
+        request_id=request_id,
+        tenant_id=headers.get("x-amz-tenant-id"),
+        source_arn=headers.get("x-amz-source-arn", ""),
+        source_account=headers.get("x-amz-source-account", ""),
+        source_ip=(scope.get("client") or ("",))[0],
+    )
 
 
 def _success(request: InvokeRequest, outcome: Outcome | None) -> Answer:
@@ -92,7 +97,7 @@ def _success(request: InvokeRequest, outcome: Outcome | None) -> Answer:
     headers["Content-Type"] = "application/json"
     headers["x-amzn-Remapped-Content-Length"] = "0"
     headers[wire.EXECUTED_VERSION] = outcome.executed_version
-    headers[wire.TRACE_ID] = request.trace_id
+    headers[wire.TRACE_ID] = outcome.trace_id
     if outcome.function_error:
         headers[wire.FUNCTION_ERROR] = outcome.function_error
     if outcome.log_tail is not None:

@@ -124,6 +124,7 @@ class SqlEvents:
             trace_id=row.trace_id,
             attempts=row.attempts,
             last=None if row.last is None else decode(Attempt, row.last),
+            tenant_id=row.tenant_id,
         )
 
     def deliveries(self) -> list[Delivery]:
@@ -173,6 +174,7 @@ def _event_columns(event: Event) -> dict[str, object]:
         "trace_id": event.trace_id,
         "attempts": event.attempts,
         "last": None,
+        "tenant_id": event.tenant_id,
     }
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
     update,
 )
 
@@ -62,6 +63,7 @@ EVENTS = Table(
     Column("trace_id", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("last", Text),
+    Column("tenant_id", String(256), nullable=False, server_default=""),
 )
 DELIVERIES = Table(
     "deliveries",
@@ -89,7 +91,13 @@ def _third(connection: Connection) -> None:
     METADATA.create_all(connection, tables=[EVENTS, DELIVERIES])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third)
+def _fourth(connection: Connection) -> None:
+    """Version 4: events of tenants. A database that began later than version 3 has the column already."""
+    if "tenant_id" not in {column["name"] for column in inspect(connection).get_columns("events")}:
+        connection.execute(text("ALTER TABLE events ADD COLUMN tenant_id VARCHAR(256) DEFAULT '' NOT NULL"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third, _fourth)
 """Step n leads from version n to n + 1. Steps are only ever appended, and say what they need in their own words."""
 
 

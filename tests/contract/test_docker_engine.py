@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from bootstrap.wire import SOCKET_NAME
-from rie.engine.base import Engine
+from rie.engine.base import LOCAL, Engine, Mount
 from rie.engine.docker import DockerEngine, client
-from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SandboxFailed
+from rie.errors import EngineUnavailable, HostFault, ImageInvalid, ImageNotFound, SandboxFailed
 from rie.limits import cgroup, loop, share, storage
 from tests.contract.conftest import (
     Case,
@@ -95,6 +95,48 @@ def test_the_container_is_made_as_tight_as_it_can_be(docker_case: Case) -> None:
             }
             labels = inspect(docker_case, "s-1")["Config"]["Labels"]
             assert labels["function"] == "f" and labels["rie.sandbox"] == "s-1"
+
+    run(test())
+
+
+def test_layers_at_opt_are_read_only_and_hide_no_bundle(docker_case: Case, tmp_path: Path) -> None:
+    async def test() -> None:
+        (tmp_path / "opt" / "rie").mkdir(parents=True)
+        (tmp_path / "opt" / "layer").write_text("from a layer")
+        async with docker_case.engine() as engine:
+            # The function itself runs on the bundle's interpreter.
+            event = {"read": "/opt/layer", "attempt-write": "/opt/x", "attempt-list": "/opt/rie/lib"}
+            found = await probe(docker_case, engine, event, mounts=(Mount(tmp_path / "opt", "/opt"),))
+            assert found["read"] == "from a layer"
+            assert found["attempt-write"] in ("Read-only file system", "Permission denied")
+            assert found["attempt-list"] is None
+
+    run(test())
+
+
+def test_an_image_of_the_local_engines_runs_and_may_be_built_anew(docker_case: Case) -> None:
+    async def test() -> None:
+        async with docker_case.engine() as engine:
+            spec = await docker_case.spec(engine, "echo")
+            name = f"rie-test-{os.getpid()}/echo:1"
+            docker("tag", spec.image.reference, name)
+            try:
+                image = await engine.resolve(f"{LOCAL}{name}", "x86_64")
+                assert image.reference == f"{LOCAL}{name}@{image.digest}"
+                assert (image.command, image.environment) == (spec.image.command, spec.image.environment)
+                gone = replace(image, reference=f"{LOCAL}{name}@sha256:{'0' * 64}")
+                for number, each in enumerate((image, gone)):
+                    await engine.prepare(each)
+                    sandbox = await engine.start(replace(spec, sandbox_id=f"s-{number}", image=each))
+                    assert (await (await connect(sandbox)).invoke({"a": 1})).json() == {"a": 1}
+                with pytest.raises(ImageInvalid, match="not linux/arm64"):
+                    await engine.resolve(f"{LOCAL}{name}", "arm64")
+            finally:
+                docker("rmi", name)
+            with pytest.raises(ImageNotFound):
+                await engine.resolve(f"{LOCAL}{name}", "x86_64")
+            with pytest.raises(ImageNotFound):
+                await engine.prepare(gone)
 
     run(test())
 

@@ -105,3 +105,21 @@ def test_versions_come_latest_first_then_by_number(store: Store) -> None:
     assert store.remove_version(KEY, "2")
     assert not store.remove_version(KEY, "2")
     assert [each.version for each in store.versions(KEY)] == ["$LATEST", "1", "10"]
+
+
+def test_a_place_is_cleared_of_records_of_every_kind(store: Store) -> None:
+    here, there = place_of(KEY, "a"), place_of(KEY, "b")
+    for kind, place in ((NOTES, here), (OTHERS, here), (NOTES, there)):
+        store.records.change(kind, place, lambda _: Note("x"))
+    assert sorted(store.records.clear(here)) == ["note", "other"]
+    assert store.records.clear(here) == []
+    assert store.records.find(NOTES, there) == Note("x")
+
+
+def test_a_version_takes_the_records_at_its_number_along(store: Store) -> None:
+    configuration = Configuration("c", "role", "uri", Image("r", "d", "x86_64"))
+    store.add(Function(KEY, configuration, None, "r1", "now", version="1"))
+    for name in ("1", "2"):
+        store.records.change(NOTES, place_of(KEY, name), lambda _: Note("x"))
+    store.remove_version(KEY, "1")
+    assert [place.name for place, _ in store.records.all(NOTES)] == ["2"]

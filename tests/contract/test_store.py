@@ -115,6 +115,36 @@ def test_pages_are_by_name_within_one_region_and_of_latest_only(store: Store) ->
     assert len(store.all()) == 5
 
 
+def test_what_is_added_together_is_added_whole_or_not_at_all(store: Store) -> None:
+    assert store.add(function(), function(version="1"))
+    assert not store.add(function("g"), function(version="1"))
+    assert [each.key.name for each in store.all()] == ["f", "f"]
+
+
+def test_a_version_is_new_with_the_state_that_it_was_made_from_or_not_at_all(store: Store) -> None:
+    store.add(function())
+    published = function(revision="r2", last_version=1)
+    assert not store.replace(published, "r0", function(version="1"))
+    assert store.replace(published, "r1", function(version="1"))
+    assert not store.replace(function(revision="r3"), "r2", function(version="1"))
+    assert [(each.version, each.revision_id) for each in store.versions(function().key)] == [
+        ("$LATEST", "r2"),
+        ("1", "r1"),
+    ]
+
+
+def test_pages_of_all_versions_are_by_name_and_number(store: Store) -> None:
+    for version in ("10", "2", "$LATEST"):
+        store.add(function("b", version=version))
+    store.add(function("a"))
+    seen: list[tuple[str, str]] = []
+    after = None
+    while page := store.page_versions(ACCOUNT, REGION, after, 2):
+        seen += [(each.key.name, each.version) for each in page]
+        after = seen[-1]
+    assert seen == [("a", "$LATEST"), ("b", "$LATEST"), ("b", "2"), ("b", "10")]
+
+
 def test_unsettled_are_the_pending_and_the_updating(store: Store) -> None:
     store.add(function("pending"))
     store.add(function("active", state="Active", last_update_status="Successful"))

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import docker
 import pytest
 
-from tests.e2e.world import Deployed, Manager, wait_until
+from tests.e2e.world import Deployed, Manager, create, managing, wait_until
 
 Deploy = Callable[..., Deployed]
 
@@ -50,7 +51,7 @@ def test_a_function_sees_the_services_context_and_variables(deploy: Deploy) -> N
     assert variables["LAMBDA_TASK_ROOT"] == "/var/task"
     assert variables["TZ"] == ":UTC"
     assert not [name for name in variables if name.startswith("RIE_")]
-    assert "AWS_ACCESS_KEY_ID" not in variables
+    assert variables["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # of its role
 
 
 def test_the_sandbox_is_closed(deploy: Deploy) -> None:
@@ -284,3 +285,22 @@ def _kill_sandbox(manager: Manager, engine: docker.DockerClient, function: Deplo
                     os.kill(int(path.name), signal.SIGKILL)
                     return
     raise AssertionError(f"no sandbox of {environment} runs")
+
+
+def test_a_function_has_credentials_of_its_role_and_nothing_of_the_managers(
+    image: str, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    secrets = {"AWS_ACCESS_KEY_ID": "MANAGERKEY", "AWS_SECRET_ACCESS_KEY": "MANAGERSECRET"}
+    with managing(tmp_path, **secrets) as manager:
+        seen = create(manager.client(), image).invoke({"verb": "describe"}).payload["variables"]
+        assert seen["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+        assert not [name for name, value in seen.items() if "MANAGER" in value]
+        sts = boto3.client(
+            "sts",
+            endpoint_url=manager.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=seen["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=seen["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=seen["AWS_SESSION_TOKEN"],
+        )
+        assert sts.get_caller_identity()["Arn"].startswith("arn:aws:sts::123456789012:assumed-role/tests/f-")

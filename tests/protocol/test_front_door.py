@@ -278,6 +278,16 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
+def test_a_provisioned_environments_init_is_reported_when_it_ends_and_in_no_invocation(emulate: Start) -> None:
+    script = [["next"], ["response", "1"], ["next"]]
+    emulator = emulate(script, AWS_LAMBDA_INITIALIZATION_TYPE="provisioned-concurrency")
+    log = emulator.wait_for("Status: success")
+    assert re.search(r"^INIT_REPORT Init Duration: \d+\.\d\d ms\tPhase: init\tStatus: success$", log, re.M)
+    assert emulator.invoke({}).status == 200
+    report = emulator.wait_for("REPORT RequestId").partition("REPORT RequestId")[2]
+    assert "Init Duration" not in report.splitlines()[0]
+
+
 def test_a_stopped_process_is_told_from_a_killed_one(emulate: Start) -> None:
     emulator = emulate([["next"], ["signal", int(signal.SIGTERM)]])
     assert emulator.invoke({}).document["errorMessage"].endswith("Runtime exited with error: signal: terminated")

@@ -69,7 +69,7 @@ def test_errors_are_the_clients_own_classes(world: World, client: Any) -> None:
         client.create_function(FunctionName="f", **IMAGE)
     with pytest.raises(client.exceptions.ClientError, match=r"ValidationException.*at 'memorySize' failed"):
         client.create_function(FunctionName="g", MemorySize=50_000, **IMAGE)
-    with pytest.raises(client.exceptions.InvalidParameterValueException, match="not available here"):
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="Could not unzip uploaded file"):
         client.create_function(
             FunctionName="g", Role=ROLE, Code={"ZipFile": b"PK"}, Runtime="python3.13", Handler="a.b"
         )

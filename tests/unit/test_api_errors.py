@@ -12,6 +12,7 @@ from test_api_world import ARN, FUNCTIONS, World, breach, failure, refusal
 from rie.api.context import signer
 from rie.api.errors import as_service_error, render_error
 from rie.api.model import service_model
+from rie.api.service import create_app
 from rie.arn import FUNCTION_NAME_PATTERN, QUALIFIER_PATTERN, parse_function_reference
 from rie.errors import HostFault, ServiceError, StoreFailed
 from rie.model.function import FunctionKey
@@ -285,8 +286,8 @@ def test_paths_and_methods_that_nobody_knows(world: World) -> None:
         assert answer["message"] == f"{method} is not allowed at {FUNCTIONS}, only GET, POST."
 
 
-def test_an_operation_without_a_handler_is_not_available(world: World) -> None:
-    assert failure(world.call("GET", f"{FUNCTIONS}/f/policy")) == (
+def test_an_operation_without_a_handler_is_not_available() -> None:
+    assert failure(create_app({}).test_client().get(f"{FUNCTIONS}/f/policy")) == (
         501,
         "NotImplementedException",
         {"message": "The operation GetPolicy is not available here."},

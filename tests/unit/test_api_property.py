@@ -11,7 +11,7 @@ import pytest
 from botocore.model import Shape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_api_world import ROLE, World
+from test_api_world import ROLE, World, encoded, zipped
 
 from rie.api.handlers import handlers
 from rie.api.model import operation_model
@@ -35,6 +35,21 @@ SANE = {
     "Resource": ARN,
     "Code": {"ImageUri": "reg/app:1"},
     "Tags": {"team": "rie"},
+    "EventSourceArn": "arn:aws:sqs:us-east-1:123456789012:q",
+    "BatchSize": 10,
+    "Content": {"ZipFile": encoded(zipped())},
+    "AllowedPublishers": {
+        "SigningProfileVersionArns": ["arn:aws:signer:us-east-1:123456789012:/signing-profiles/p/abcdefghij"]
+    },
+    "Action": "lambda:GetLayerVersion",
+    "Principal": "*",
+    "CodeSigningConfigArn": f"arn:aws:lambda:us-east-1:123456789012:code-signing-config:csc-{'a' * 17}",
+    "Arn": "arn:aws:lambda:us-east-1:123456789012:layer:l:1",
+    "VersionNumber": "1",
+    "UUID": "0e8a7bb0-51ae-4a40-a9a5-6a2b0b7b4c1d",
+    "CapacityProviderName": "p",
+    "PermissionsConfig": {"CapacityProviderOperatorRoleArn": ROLE},
+    "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": []},
 }
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))
@@ -84,8 +99,10 @@ def requests(draw: st.DrawFn, operation: str) -> tuple[str, str, dict[str, str],
         where, wire = member.serialization.get("location"), member.serialization.get("name", name)
         text = TELLING | st.text(max_size=10).filter(bool)
         if where == "uri":
-            value = st.just("f" if "Name" in wire else ARN)
+            value = st.just("f" if wire.endswith("Name") else SANE.get(wire, ARN))
             path = path.replace(f"{{{wire}}}", quote(draw((value | text).filter(bool)), safe=""))
+        elif where == "querystring" and name in SANE and draw(MOSTLY):
+            query.append((wire, SANE[name]))
         elif where == "querystring" and (name in odd or name in model.input_shape.required_members):
             query += [(wire, value) for value in draw(st.lists(text | st.integers(-1, 60).map(str), max_size=2))]
         elif where == "querystring":

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from werkzeug.serving import make_server
@@ -14,9 +20,13 @@ from werkzeug.test import TestResponse
 from rie.api.handlers import handlers
 from rie.api.service import create_app
 from rie.clock import ManualClock
-from rie.errors import ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
+from rie.code.links import Links
+from rie.code.s3 import S3Object
+from rie.code.store import CodeStore
+from rie.errors import ArchiveInvalid, ImageAccessDenied, ImageInvalid, ImageNotFound, RegistryUnavailable
 from rie.functions.catalog import Catalog
-from rie.functions.domain import Domain
+from rie.functions.concurrency import Allocation
+from rie.functions.domain import Code, Domain
 from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
@@ -26,6 +36,7 @@ ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
 ARN = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:"
 FUNCTIONS = "/2015-03-31/functions"
+LAYERS = "/2018-10-31/layers"
 DIGEST = "a" * 64
 
 
@@ -44,6 +55,39 @@ def resolve(uri: str, architecture: str) -> Image:
     return Image(f"reg/app@sha256:{DIGEST}", f"sha256:{DIGEST}", architecture)
 
 
+def zipped(
+    files: Mapping[str, str | bytes] = MappingProxyType({"app.py": "def handler(event, context): pass"}),
+) -> bytes:
+    """A zip of these files, the same each time."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            # Without the time of day, so that the same files are the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+def encoded(content: bytes) -> str:
+    """Bytes as JSON has them."""
+    return base64.b64encode(content).decode()
+
+
+class Bucket:
+    """An S3 with one bucket, "bucket"."""
+
+    def __init__(self) -> None:
+        self.objects: dict[S3Object, bytes] = {}
+
+    def fetch(self, place: S3Object, region: str, target: Path) -> None:
+        """As `rie.code.s3.S3`."""
+        if place not in self.objects:
+            raise ArchiveInvalid(
+                "Error occurred while GetObject. S3 Error Code: NoSuchKey. "
+                "S3 Error Message: The specified key does not exist."
+            )
+        target.write_bytes(self.objects[place])
+
+
 class World:
     """An application, and what its catalog told the rest of the manager."""
 
@@ -59,8 +103,23 @@ class World:
             lambda key, version, function: self.notices.append((key, version, function)),
             self.clock,
         )
+        self.allocations: dict[str, Allocation] = {}
         self.ledger = Ledger(self.store.records, lambda kind, place, record: None)
-        self.domain = Domain.over(self.catalog, self.ledger, self.clock, lambda mapping, function: None)
+        # Gone with the world; nothing of it is needed after that.
+        self._directory = tempfile.TemporaryDirectory(prefix="rie-world-", ignore_cleanup_errors=True)
+        self.code = CodeStore(Path(self._directory.name))
+        self.links = Links(b"key", self.clock)
+        self.bucket = Bucket()
+        code = Code(self.code, self.bucket, self.links)
+        self.domain = Domain.over(
+            self.catalog,
+            self.ledger,
+            self.clock,
+            code=code,
+            inspect=lambda mapping, function: None,
+            find_allocation=self.allocations.get,
+        )
+        self.usage = self.domain.usage
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
 
@@ -73,6 +132,17 @@ class World:
         """CreateFunction with the least that it needs, and more."""
         given = {"FunctionName": name, "Role": ROLE, "PackageType": "Image", "Code": {"ImageUri": "reg/app:1"}, **more}
         return self.call("POST", FUNCTIONS, {key: value for key, value in given.items() if value is not ...})
+
+    def create_zip(self, name: str = "f", content: bytes | None = None, **more: Any) -> TestResponse:
+        """CreateFunction of a zip function."""
+        code = {"ZipFile": encoded(zipped() if content is None else content)}
+        given = {"PackageType": "Zip", "Code": code, "Runtime": "python3.11", "Handler": "app.handler"}
+        return self.create(name, **{**given, **more})
+
+    def publish_layer(self, name: str = "l", content: bytes | None = None, **more: Any) -> TestResponse:
+        """PublishLayerVersion."""
+        body = {"Content": {"ZipFile": encoded(zipped() if content is None else content)}, **more}
+        return self.call("POST", f"{LAYERS}/{name}/versions", body)
 
     def settle(self) -> None:
         """Let every deployment that was asked for end well."""

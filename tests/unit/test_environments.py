@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from rie.engine.stub import StubEngine
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import MOVES, IllegalMove, State, move
-from rie.environments.plan import Limits, Load, Reuse, Start, Throttle, plan
+from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.environments.pool import Pool, PoolSettings, Throttled
 from rie.errors import HostFault, SandboxFailed
+from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
 from rie.model.invocation import Invocation, Outcome
@@ -43,9 +45,19 @@ class World:
         limits = Limits(settings.pop("concurrency", 100), settings.pop("memory_mb", 100_000))
         self.engine = StubEngine()
         self.sinks: list[Lines] = []
-        self.pool = Pool(
-            self.engine, PoolSettings(limits, settings.pop("idle_s", 60.0), settings.pop("freeze_s", 0.0)), self._sink
+        self.credentials: Credentials | Exception | None = None  # of every role
+        pool_settings = PoolSettings(
+            limits,
+            settings.pop("idle_s", 60.0),
+            settings.pop("variables", {}),
+            settings.pop("freeze_s", 0.0),
         )
+        self.pool = Pool(self.engine, pool_settings, self._sink, self._credentials_of)
+
+    async def _credentials_of(self, function: Function, configuration: Configuration) -> Credentials | None:
+        if isinstance(self.credentials, Exception):
+            raise self.credentials
+        return self.credentials
 
     def _sink(self, environment: Environment) -> Lines:
         self.sinks.append(Lines())
@@ -310,28 +322,22 @@ async def test_the_log_of_an_environment_reaches_its_sink_whole(world: World) ->
 
 # -- the plan, case by case --------------------------------------------------------------------------------------------
 
-LIMITS = Limits(concurrency=10, memory_mb=1_000)
+
+def test_case_1_too_many_were_started_lately() -> None:
+    assert plan(1, 1_000, "why", []) == Throttle("why")
 
 
-def test_case_1_as_many_run_as_may() -> None:
-    assert plan(1, "warm", Load(10, 0), LIMITS, []) == Throttle("ConcurrentInvocationLimitExceeded")
+def test_case_2_a_new_one_fits() -> None:
+    assert plan(500, 500, None, [("cold", 500)]) == Start()
 
 
-def test_case_2_a_warm_one_is_idle() -> None:
-    assert plan(1, "warm", Load(9, 1_000), LIMITS, []) == Reuse("warm")
-
-
-def test_case_3_a_new_one_fits() -> None:
-    assert plan(500, None, Load(9, 500), LIMITS, [("cold", 500)]) == Start()
-
-
-def test_case_4_just_enough_of_the_coldest_go() -> None:
+def test_case_3_just_enough_of_the_coldest_go() -> None:
     idle = [("coldest", 100), ("colder", 100), ("cold", 100)]
-    assert plan(250, None, Load(0, 900), LIMITS, idle) == Start(evict=("coldest", "colder"))
+    assert plan(250, 100, None, idle) == Start(evict=("coldest", "colder"))
 
 
-def test_case_5_it_does_not_fit_and_nothing_is_evicted() -> None:
-    assert plan(500, None, Load(0, 900), LIMITS, [("a", 100)]) == Throttle("ConcurrentInvocationLimitExceeded")
+def test_case_4_it_does_not_fit_and_nothing_is_evicted() -> None:
+    assert plan(500, 100, None, [("a", 100)]) == Throttle("ConcurrentInvocationLimitExceeded")
 
 
 @pytest.mark.parametrize("current", State)
@@ -374,3 +380,44 @@ async def test_without_a_time_to_freeze_nothing_is_frozen(world: World) -> None:
     (environment,) = world.environments
     await asyncio.sleep(0.05)
     assert not world.engine.sandboxes[environment.environment_id].is_frozen
+
+
+@story(variables={"AWS_ENDPOINT_URL": "http://10.0.0.1:4566"})
+async def test_a_functions_variables_hold_its_roles_credentials_over_whatever_the_image_says(world: World) -> None:
+    world.credentials = Credentials("ASIA1", "secret", "token", time.time() + 3_600)
+    function = world.function("environment", variables={"MINE": "1"})
+    seen = json.loads((await world.run(function)).payload)["environment"]
+    assert seen["MINE"] == "1"
+    assert seen["AWS_ENDPOINT_URL"] == "http://10.0.0.1:4566"
+    assert [seen[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")] == [
+        "ASIA1",
+        "secret",
+        "token",
+    ]
+    other = world.function("environment", "c2", variables={"AWS_ENDPOINT_URL": "http://mine"})
+    assert json.loads((await world.run(other)).payload)["environment"]["AWS_ENDPOINT_URL"] == "http://mine"
+
+
+@story()
+async def test_an_environment_is_retired_before_its_credentials_end(world: World) -> None:
+    world.credentials = Credentials("ASIA1", "secret", "token", time.time() + 3_600)
+    await world.run()
+    (first,) = world.environments
+    await world.run()
+    assert world.environments == [first]
+    first.credentials = Credentials("ASIA1", "secret", "token", time.time() + 62)  # an invocation may take 3 s
+    world.credentials = Credentials("ASIA2", "secret", "token", time.time() + 3_600)
+    await world.run()
+    (second,) = world.environments
+    assert second is not first
+    assert second.credentials == world.credentials
+
+
+@story()
+async def test_without_credentials_no_environment_starts_and_none_is_left(world: World) -> None:
+    world.credentials = HostFault("cannot assume the role: no answer")
+    with pytest.raises(HostFault, match="no answer"):
+        await world.run()
+    await until(lambda: not world.environments and not world.pool._memory_mb)
+    world.credentials = None
+    await world.run()

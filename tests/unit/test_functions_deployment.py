@@ -16,11 +16,12 @@ from rie.errors import (
     ImageInvalid,
     ImageNotFound,
     RegistryUnavailable,
+    RuntimeUnavailable,
     StoreFailed,
 )
 from rie.functions.changes import Changes, NewCode, NewFunction
 from rie.functions.deployment import Deployment
-from rie.model.function import Function, FunctionKey
+from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
 
 KEY = FunctionKey("123456789012", "us-east-1", "f")
@@ -33,8 +34,10 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def ready(_image: Image) -> None:
-    """An engine that has every image."""
+async def ready(configuration: Configuration) -> Image:
+    """A preparation that finds everything there."""
+    assert configuration.image is not None
+    return configuration.image
 
 
 def now(world: World) -> Function:
@@ -46,9 +49,9 @@ def test_a_function_becomes_active_once_its_image_is_ready() -> None:
         world = World()
         let = asyncio.Event()
 
-        async def prepare(image: Image) -> None:
-            assert image.digest.startswith("sha256:")
+        async def prepare(configuration: Configuration) -> Image:
             await let.wait()
+            return await ready(configuration)
 
         deployment = Deployment(prepare, world.catalog)
         deployment.submit(world.catalog.create(NEW))
@@ -72,6 +75,7 @@ def test_a_function_becomes_active_once_its_image_is_ready() -> None:
         (ImageInvalid("reg/app:1", "digest mismatch"), "InvalidImage"),
         (RegistryUnavailable("cannot pull: refused"), "InternalError"),
         (EngineUnavailable("cannot pull: no engine"), "InternalError"),
+        (RuntimeUnavailable("cannot run ruby3.3: no image is set for it"), "InvalidRuntime"),
         (ZeroDivisionError("secret"), "InternalError"),
     ],
 )
@@ -79,7 +83,7 @@ def test_a_first_deployment_that_fails_makes_the_function_failed_with_a_reason(e
     async def run() -> None:
         world = World()
 
-        async def prepare(_image: Image) -> None:
+        async def prepare(_configuration: Configuration) -> Image:
             raise error
 
         deployment = Deployment(prepare, world.catalog)
@@ -166,12 +170,13 @@ def test_only_so_many_are_deployed_at_once() -> None:
         world = World()
         running = most = 0
 
-        async def prepare(_image: Image) -> None:
+        async def prepare(configuration: Configuration) -> Image:
             nonlocal running, most
             running += 1
             most = max(most, running)
             await asyncio.sleep(0.01)
             running -= 1
+            return await ready(configuration)
 
         deployment = Deployment(prepare, world.catalog, at_once=2)
         for number in range(6):
@@ -206,9 +211,10 @@ def test_closing_gives_up_what_is_under_way_and_leaves_it_to_be_resumed() -> Non
         world = World()
         begun = asyncio.Event()
 
-        async def prepare(_image: Image) -> None:
+        async def prepare(configuration: Configuration) -> Image:
             begun.set()
             await asyncio.Event().wait()
+            return await ready(configuration)
 
         deployment = Deployment(prepare, world.catalog)
         deployment.submit(world.catalog.create(NEW))
@@ -225,10 +231,10 @@ def test_an_outcome_that_the_store_refuses_is_written_down_later(caplog: pytest.
         refusals = [StoreFailed("cannot update a function: database is locked"), KeyError("bug")]
 
         class Reluctant:
-            def mark_deployed(self, key: FunctionKey, configuration_id: str) -> None:
+            def mark_deployed(self, key: FunctionKey, configuration_id: str, image: Image | None = None) -> None:
                 if refusals:
                     raise refusals.pop(0)
-                world.catalog.mark_deployed(key, configuration_id)
+                world.catalog.mark_deployed(key, configuration_id, image)
 
             mark_failed = world.catalog.mark_failed
 

@@ -358,6 +358,17 @@ def test_a_lazy_environment_that_was_never_asked_just_ends() -> None:
     of(Exit, story.tell(ShutdownRequested()))
 
 
+def test_a_provisioned_environment_has_longer_to_initialise_and_no_invocation_pays_for_it() -> None:
+    story = Story()
+    story.machine = Machine(3.0, is_provisioned=True)
+    assert of(SetTimer, story.tell(Booted())).at == story.at + 130.0
+    assert of(ReportInit, story.tell(NextPolled("p"), after=20.0)).status == "success"
+    story.tell(InvokeReceived(ONE))
+    assert of(ReportEnd, story.tell(ResponsePosted("x", "id-1", b""))).init_ms is None
+    story.machine = Machine(900.0, is_provisioned=True)
+    assert of(SetTimer, story.tell(Booted())).at == story.at + 900.0
+
+
 EVENTS: list[Any] = [
     InvokeReceived(TWO),
     NextPolled("p"),

@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_api_world import encoded, zipped
 
 FUNCTIONS = "/2015-03-31/functions"
 
@@ -90,8 +92,25 @@ def test_slow_senders_hold_no_thread_of_the_control_plane(port: int) -> None:
 
 
 def test_a_body_past_every_limit_is_refused_as_the_service_does(port: int) -> None:
-    status, headers, _ = ask(port, "POST", FUNCTIONS, b"x" * 70_167_212)
+    status, headers, body = ask(port, "POST", FUNCTIONS, b"x" * 70_167_212)
     assert (status, headers["x-amzn-errortype"]) == (413, "RequestEntityTooLargeException")
+    assert body == {"message": "Request must be smaller than 70167211 bytes for the CreateFunction operation"}
+
+
+def test_a_zip_function_is_deployed_invoked_and_its_code_downloaded(port: int) -> None:
+    code = {"ZipFile": encoded(zipped())}
+    new = {"FunctionName": "zip", "Role": NEW["Role"], "Code": code, "Runtime": "python3.11", "Handler": "app.handler"}
+    assert ask(port, "POST", FUNCTIONS, json.dumps(new).encode())[0] == 201
+    until = time.monotonic() + 30
+    while (found := ask(port, "GET", f"{FUNCTIONS}/zip")[2])["Configuration"]["State"] == "Pending":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert found["Configuration"]["State"] == "Active"
+    assert ask(port, "POST", f"{FUNCTIONS}/zip/invocations", b'{"a":1}')[2] == {"a": 1}
+    location = found["Code"]["Location"]
+    assert location.startswith(f"http://127.0.0.1:{port}/_rie/code/")
+    with urllib.request.urlopen(location, timeout=10) as response:
+        assert response.read() == zipped()
 
 
 @pytest.mark.parametrize("since", ["²", "-1", "x", "9" * 400, ""])

@@ -16,10 +16,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from rie.errors import StoreFailed
+from rie.model.event import Event
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
 from rie.store import SqlStore
 from rie.store.codec import decode, encode
+from rie.store.events import AddEvent
 from rie.store.schema import FUNCTIONS, MIGRATIONS, SCHEMA
 
 KEY = FunctionKey("123456789012", "us-east-1", "f")
@@ -116,6 +118,20 @@ def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         connection.execute(update(SCHEMA).values(version=99))
     with pytest.raises(StoreFailed, match="its schema is version 99"):
         SqlStore(url)
+
+
+def test_a_database_from_before_tenants_takes_their_events(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/rie.db"
+    store = SqlStore(url)
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE events DROP COLUMN tenant_id")
+        connection.execute(update(SCHEMA).values(version=3))
+    store.close()
+    store = SqlStore(url)
+    waiting = Event("e", KEY, None, b"{}", 1.0, 1.0, tenant_id="a")
+    store.events.apply([AddEvent(waiting)])
+    assert store.events.find("e") == waiting
+    store.close()
 
 
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

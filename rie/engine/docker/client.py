@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker
@@ -14,12 +14,15 @@ import requests
 import urllib3
 from docker import errors
 
-from rie.engine.base import Progress
+from rie.engine.base import LOCAL, Progress
 from rie.engine.docker import faults
 from rie.engine.docker.container import LABEL_INSTANCE, LABEL_OWNER, LABEL_SANDBOX
 from rie.errors import EngineUnavailable, SandboxFailed
 from rie.limits.share import Quota
+from rie.model.image import Image
+from rie.rootfs import manifest
 from rie.rootfs.credentials import Credentials
+from rie.rootfs.reference import parse as parse_reference
 
 QUICK_S = 30.0  # what only looks; generous, because fifty starts at once keep the daemon busy
 SLOW_S = 120.0  # what makes or removes a container
@@ -31,11 +34,12 @@ MAX_OUTPUT = 2_000  # characters of a dead container's last words
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the daemon knows of an image: the paths declared as VOLUME, its platform, and its size unpacked."""
+    """What the daemon knows of an image: the paths declared as VOLUME, its platform, its size unpacked, and its id."""
 
     volumes: tuple[str, ...]
     platform: str
     size: int
+    image_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,33 @@ class Client:
 
     def image(self, reference: str) -> ImageFacts | None:
         """What is known of an image here, None if it is not here."""
+        facts = self._inspect(reference)
+        if facts is None:
+            return None
+        volumes = (facts.get("Config") or {}).get("Volumes") or {}
+        return ImageFacts(tuple(volumes), f"{facts['Os']}/{facts['Architecture']}", facts["Size"], facts["Id"])
+
+    def resolve(self, name: str, architecture: str) -> Image | None:
+        """An image that is here, pinned by its id; None if there is none of that name. Raises ImageInvalid."""
+        facts = self._inspect(name)
+        if facts is None:
+            return None
+        layers = (facts.get("RootFS") or {}).get("Layers") or []
+        described = {
+            "os": facts["Os"],
+            "architecture": facts["Architecture"],
+            "rootfs": {"diff_ids": layers},
+            "config": facts.get("Config") or {},
+        }
+        image = manifest.to_image(parse_reference(name), facts["Id"], described, len(layers), architecture)
+        return replace(image, reference=f"{LOCAL}{name}@{facts['Id']}")
+
+    def _inspect(self, reference: str) -> dict[str, Any] | None:
         with self._reaching(f"look for image {reference}"):
             try:
-                facts = self._client(QUICK_S).inspect_image(reference)
+                return dict(self._client(QUICK_S).inspect_image(reference))
             except errors.NotFound:
                 return None
-        volumes = (facts.get("Config") or {}).get("Volumes") or {}
-        return ImageFacts(tuple(volumes), f"{facts['Os']}/{facts['Architecture']}", facts["Size"])
 
     def pull(self, reference: str, credentials: Credentials | None, on_progress: Progress) -> None:
         """Pull by digest; the daemon verifies manifest and layers. Raises as `Engine.prepare` does."""

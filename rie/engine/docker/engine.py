@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from rie.engine.base import Progress, SandboxSpec
+from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.docker import holdings
 from rie.engine.docker.client import Client, ImageFacts
 from rie.engine.docker.holdings import Holdings
@@ -67,6 +68,11 @@ class DockerEngine:
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`."""
+        if reference.startswith(LOCAL):
+            image = await self.call(self.client.resolve, reference.removeprefix(LOCAL), architecture)
+            if image is None:
+                raise ImageNotFound(reference, "Docker does not have it")
+            return image
         insecure = self._settings.insecure_registries
         return await self._in(self._resolves, lambda: registry.resolve(reference, architecture, insecure=insecure))
 
@@ -74,12 +80,12 @@ class DockerEngine:
         """See `Engine.prepare`; the daemon verifies the digests of manifest and layers as it pulls."""
         lock = self._preparing.setdefault(image.reference, asyncio.Lock())
         async with lock:
-            facts = await self.call(self.client.image, image.reference)
-            if facts is None:
+            facts = await self.call(self._find, image)
+            if facts is None and not image.reference.startswith(LOCAL):
                 await self._in(self._pulls, lambda: self._pull(image, on_progress))
-                facts = await self.call(self.client.image, image.reference)
+                facts = await self.call(self._find, image)
             if facts is None:
-                raise ImageNotFound(image.reference, "Docker does not have it after pulling it")
+                raise ImageNotFound(image.reference, "Docker does not have it")
             _check(image, facts)
             self._images[image.reference] = facts
 
@@ -124,16 +130,25 @@ class DockerEngine:
         return self._instance
 
     def _acquire(self, spec: SandboxSpec, instance: Instance) -> Holdings:
-        facts = self._images.get(spec.image.reference) or self.client.image(spec.image.reference)
+        facts = self._images.get(spec.image.reference) or self._find(spec.image)
         if facts is None:
             raise ImageNotFound(spec.image.reference, "it is not on this machine")
         self._images[spec.image.reference] = facts
+        if spec.image.reference.startswith(LOCAL):
+            spec = replace(spec, image=replace(spec.image, reference=facts.image_id))
         return holdings.acquire(spec, self._settings, instance, self.client, facts.volumes)
 
     async def _start(self, spec: SandboxSpec) -> DockerSandbox:
         instance = self._own_instance()
         loop = asyncio.get_running_loop()
         return DockerSandbox(await loop.run_in_executor(self._starts, self._acquire, spec, instance), self)
+
+    def _find(self, image: Image) -> ImageFacts | None:
+        """What Docker knows of an image. A local one that was built anew since is the new one: the old may be gone."""
+        name, _, image_id = image.reference.removeprefix(LOCAL).partition("@")
+        if not image.reference.startswith(LOCAL):
+            return self.client.image(image.reference)
+        return self.client.image(image_id) or self.client.image(name)
 
     def _pull(self, image: Image, on_progress: Progress | None) -> None:
         def report(line: str) -> None:
