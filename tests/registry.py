@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +150,24 @@ def build(
     build([{"app": b"#!..."}], Cmd=["/app"], Env=["A=b"]); the same input gives the same digests.
     """
     archives = [_archive(layer) for layer in layers]
-    blobs = [gzip.compress(archive, mtime=0) for archive in archives]
+    return assemble(archives, architecture=architecture, docker_types=docker_types, **config)
+
+
+def gzipped(archive: bytes) -> bytes:
+    """The same bytes each time."""
+    return gzip.compress(archive, mtime=0)
+
+
+def assemble(
+    archives: Sequence[bytes],
+    *,
+    architecture: str = "amd64",
+    docker_types: bool = False,
+    compress: Callable[[bytes], bytes] = gzipped,
+    **config: Any,
+) -> Built:
+    """An image from the archives of its layers, whatever is in them."""
+    blobs = [compress(archive) for archive in archives]
     document = {
         "architecture": architecture,
         "os": "linux",

@@ -1,1 +1,1 @@
-"""Images: what their references mean, and what registries say of them."""
+"""Images: what their references mean, pulled from wherever they are, unpacked once, and stacked."""

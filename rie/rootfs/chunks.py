@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import zstandard
 from isal import igzip_lib
 
 from rie.rootfs.tar import TarError
@@ -21,7 +20,7 @@ AHEAD = 4  # chunks that may wait to be read
 GZIP = b"\x1f\x8b"
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
 ZSTANDARD_WINDOW = 128 << 20  # bytes of memory that a frame may ask for; what `zstd --ultra` makes
-BROKEN = (EOFError, zlib.error, igzip_lib.error, zstandard.ZstdError)
+BROKEN = (EOFError, zlib.error, igzip_lib.error)
 
 
 class Readable(Protocol):
@@ -59,11 +58,28 @@ def decompressed(blob: Slice) -> Iterator[bytes]:
     if head.startswith(GZIP):
         return _gunzipped(blob)
     if head == ZSTANDARD:
-        # Bounded reads: a few bytes can stand for gigabytes.
-        unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTANDARD_WINDOW)
-        reader = unpacker.stream_reader(blob, read_size=READ, read_across_frames=True)  # type: ignore[arg-type]
-        return iter(lambda: reader.read(CHUNK), b"")
+        return _from_zstandard(blob)
     return iter(lambda: blob.read(CHUNK), b"")
+
+
+def load(blob: Slice) -> None:
+    """Import what decompressing this blob takes: once confined to a layer, a process finds no modules any more."""
+    if blob.read(4) == ZSTANDARD:
+        import zstandard  # noqa: F401  # few layers need it, and importing it is a third of the process's start
+    blob.position = 0
+
+
+def _from_zstandard(blob: Slice) -> Iterator[bytes]:
+    import zstandard
+
+    # Bounded reads: a few bytes can stand for gigabytes.
+    unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTANDARD_WINDOW)
+    reader = unpacker.stream_reader(blob, read_size=READ, read_across_frames=True)  # type: ignore[arg-type]
+    try:
+        while chunk := reader.read(CHUNK):
+            yield chunk
+    except zstandard.ZstdError as error:
+        raise TarError(f"it cannot be decompressed: {error}") from error
 
 
 def _gunzipped(blob: Slice) -> Iterator[bytes]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from rie.rootfs import names, tar
 from rie.rootfs.chunks import Chunks
@@ -23,13 +22,15 @@ MAX_DETOURS = 10_000  # each makes us look at all parents again; honest archives
 WHITEOUT = stat.S_IFCHR  # with device number 0:0
 
 
-@dataclass(slots=True)
 class Extracted:
     """What a layer came to: bytes of data, entries, and whether it hides everything below it."""
 
-    data_bytes: int = 0
-    entries: int = 0
-    is_opaque: bool = False
+    __slots__ = ("data_bytes", "entries", "is_opaque")
+
+    def __init__(self) -> None:
+        self.data_bytes = 0
+        self.entries = 0
+        self.is_opaque = False
 
 
 class Extraction:
@@ -158,6 +159,12 @@ class Extraction:
             raise TarError(
                 f"{names.shown(path)} is a hard link to {names.shown(entry.link)}, which is no file of this layer"
             ) from None
+        if stat.S_ISREG(os.lstat(path).st_mode):  # the last entry of a file describes it, as with Docker
+            if self._is_root:
+                os.chown(path, entry.uid, entry.gid)
+            os.chmod(path, entry.mode)
+            self._set_xattrs(path, entry)
+            os.utime(path, ns=_times(entry))
 
     def _link_or_fifo(self, path: bytes, entry: Entry) -> None:
         try:
@@ -268,6 +275,8 @@ class Extraction:
             try:
                 os.setxattr(place, name, value)
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):  # not the disk: an inode holds so much
+                    raise TarError(f"{names.shown(entry.name)} has attributes that are too large") from None
                 if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):  # the file system has none, as with Docker
                     raise
 

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
-from rie.errors import HostFault, ImageNotFound
+from rie.errors import DiskFull, HostFault, ImageNotFound
 from rie.model.image import Image
-from rie.rootfs import progress, registry
+from rie.rootfs import progress, sources
 from rie.rootfs.collect import collect
 from rie.rootfs.layers import PRIVATE, Layers, lock
 from rie.rootfs.progress import Watch
 from rie.rootfs.pull import Source, pull
 from rie.rootfs.records import Record, Records
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An image on this machine: how many layers it has, the bytes in them, and those that other images have too."""
+
+    image: Image
+    layers: int
+    data_bytes: int
+    shared_bytes: int
 
 
 class Images:
@@ -69,10 +82,14 @@ class Images:
             return
         if watch is None:
             watch = progress.as_lines(on_progress or _nobody)
-        with lock(self._root / "lock", fcntl.LOCK_SH), self._opened(image.reference) as source:
-            contents = source.contents(image.architecture)
-            pull(source, contents, self._layers, watch)
-            self._records.write(Record(image, tuple(layer.diff_id for layer in contents.layers)))
+        try:
+            with lock(self._root / "lock", fcntl.LOCK_SH), self._opened(image.reference) as source:
+                contents = source.contents(image.architecture)
+                pull(source, contents, self._layers, watch)
+                self._records.write(Record(image, tuple(layer.diff_id for layer in contents.layers)))
+        except OSError as error:
+            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFault
+            raise kind(f"cannot keep image {image.reference}: {error}") from error
         threading.Thread(target=self.settle, name="settle", daemon=True).start()
 
     def layers(self, image: Image) -> tuple[Path, ...]:
@@ -94,6 +111,17 @@ class Images:
             stack.append(diff_id)
         empties = self._layers.empties[len(stack) :]  # overlayfs takes two directories at least
         return (*empties, *(self._layers.directory(diff_id) for diff_id in stack))
+
+    def list(self) -> list[Kept]:
+        """The images that are here, whole, by reference."""
+        found = [record for record in self._records.all() if self._is_whole(record)]
+        users = Counter(diff_id for record in found for diff_id in set(record.layers))
+        kept = []
+        for record in found:
+            sizes = {diff_id: one.data_bytes for diff_id in record.layers if (one := self._layers.find(diff_id))}
+            shared = sum(size for diff_id, size in sizes.items() if users[diff_id] > 1)
+            kept.append(Kept(record.image, len(record.layers), sum(sizes.values()), shared))
+        return sorted(kept, key=lambda one: one.image.reference)
 
     def hold(self, image: Image) -> None:
         """Keep `collect`, of this process and others, from removing the image until as many `release`."""
@@ -130,12 +158,13 @@ class Images:
 
     def _is_ready(self, image: Image) -> bool:
         record = self._records.find(image.digest)
-        return record is not None and all(self._layers.find(diff_id) for diff_id in record.layers)
+        return record is not None and self._is_whole(record)
 
-    @contextmanager
-    def _opened(self, reference: str) -> Iterator[Source]:
-        with registry.opened(reference, insecure=self._insecure) as source:
-            yield source
+    def _is_whole(self, record: Record) -> bool:
+        return all(self._layers.find(diff_id) for diff_id in record.layers)
+
+    def _opened(self, reference: str) -> AbstractContextManager[Source]:
+        return sources.opened(reference, insecure=self._insecure)
 
 
 def _nobody(line: str) -> None:

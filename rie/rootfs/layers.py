@@ -30,6 +30,7 @@ from rie.errors import HostFault
 from rie.rootfs.manifest import Layer
 
 POLL_S = 0.02  # between two looks at a lock that another process has
+ABANDON_S = 1.0  # for a process that was killed to let go of its lock
 PRIVATE = 0o700  # layers hold programs with set-user bits: no other user may reach them
 FOLDERS = ("layers", "unpacking", "downloads", "locks")
 
@@ -100,8 +101,12 @@ class Layers:
         place.rename(home)
 
     def abandon(self, diff_id: str) -> None:
-        """Remove what was unpacked in vain."""
-        remove(self._root / "unpacking" / _hex(diff_id))
+        """Remove what was unpacked in vain, unless somebody else works on it by now."""
+        try:
+            with lock(self._root / "locks" / _hex(diff_id), fcntl.LOCK_EX, wait_s=ABANDON_S):
+                remove(self._root / "unpacking" / _hex(diff_id))
+        except TimeoutError:
+            pass
 
     def settle(self) -> None:
         """Have everything written to the disk, and let the layers know. Blocks while the disk works."""

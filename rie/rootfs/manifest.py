@@ -10,7 +10,7 @@ from typing import Any
 
 from rie.errors import ImageInvalid
 from rie.model.image import Image
-from rie.rootfs.reference import Reference, is_digest
+from rie.rootfs.reference import Pinnable, is_digest
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -56,14 +56,14 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def verify(reference: Reference, what: str, content: bytes, digest: str) -> None:
+def verify(reference: Pinnable, what: str, content: bytes, digest: str) -> None:
     """Raise ImageInvalid unless the content has that digest."""
     found = digest_of(content)
     if found != digest:
         raise ImageInvalid(str(reference), f"its {what} has digest {found}, not {digest}")
 
 
-def parse(reference: Reference, what: str, content: bytes) -> dict[str, Any]:
+def parse(reference: Pinnable, what: str, content: bytes) -> dict[str, Any]:
     """A JSON object from bytes; ImageInvalid for anything else."""
     try:
         value = json.loads(content)
@@ -74,7 +74,7 @@ def parse(reference: Reference, what: str, content: bytes) -> dict[str, Any]:
     return value
 
 
-def kind(reference: Reference, content_type: str, body: Mapping[str, Any]) -> str:
+def kind(reference: Pinnable, content_type: str, body: Mapping[str, Any]) -> str:
     """The media type of a manifest, from what the registry and the manifest itself say.
 
     Raises ImageInvalid when they contradict each other, or the body could be read both ways: then one digest would
@@ -82,7 +82,7 @@ def kind(reference: Reference, content_type: str, body: Mapping[str, Any]) -> st
     """
     said = content_type.partition(";")[0].strip().lower()
     own = body.get("mediaType")
-    media_type = str(own) if own else said
+    media_type = str(own) if own else said or _likely(body)
     known = INDEXES | MANIFESTS
     if own and said in known and said != own:
         raise ImageInvalid(str(reference), f"its registry calls its manifest {said}, the manifest itself {own}")
@@ -93,7 +93,7 @@ def kind(reference: Reference, content_type: str, body: Mapping[str, Any]) -> st
     return media_type
 
 
-def read(reference: Reference, content: bytes, content_type: str = "") -> dict[str, Any]:
+def read(reference: Pinnable, content: bytes, content_type: str = "") -> dict[str, Any]:
     """A manifest or index from its bytes; ImageInvalid for anything that is not clearly one of them."""
     body = parse(reference, "manifest", content)
     media_type = kind(reference, content_type, body)
@@ -102,9 +102,21 @@ def read(reference: Reference, content: bytes, content_type: str = "") -> dict[s
     return body
 
 
-def choose(reference: Reference, index: Mapping[str, Any], architecture: str) -> Descriptor:
+def _likely(body: Mapping[str, Any]) -> str:
+    """In a layout a manifest need not say what it is, and nobody else does."""
+    return OCI_INDEX if "manifests" in body else OCI_MANIFEST if "config" in body else ""
+
+
+def platform_of(reference: Pinnable, architecture: str) -> str:
+    """The registries' name of an architecture; ImageInvalid for one that the service does not have."""
+    if architecture not in PLATFORMS:
+        raise ImageInvalid(str(reference), f"the architecture must be x86_64 or arm64, not {architecture!r}")
+    return PLATFORMS[architecture]
+
+
+def choose(reference: Pinnable, index: Mapping[str, Any], architecture: str) -> Descriptor:
     """The manifest for an architecture ("x86_64" or "arm64") in an index; ImageInvalid if it holds none."""
-    wanted = PLATFORMS[architecture]
+    wanted = platform_of(reference, architecture)
     entries = index.get("manifests")
     there = []
     for entry in entries if isinstance(entries, list) else []:
@@ -117,7 +129,7 @@ def choose(reference: Reference, index: Mapping[str, Any], architecture: str) ->
     raise ImageInvalid(str(reference), f"it has no manifest for {OS}/{wanted}, only {', '.join(there) or 'none'}")
 
 
-def config_of(reference: Reference, manifest: Mapping[str, Any]) -> Descriptor:
+def config_of(reference: Pinnable, manifest: Mapping[str, Any]) -> Descriptor:
     """Where the configuration of an image manifest is; ImageInvalid if this is an artifact and no image."""
     entry = manifest.get("config")
     layers = manifest.get("layers")
@@ -133,7 +145,7 @@ def config_of(reference: Reference, manifest: Mapping[str, Any]) -> Descriptor:
     return found
 
 
-def descriptor(reference: Reference, what: str, entry: object) -> Descriptor:
+def descriptor(reference: Pinnable, what: str, entry: object) -> Descriptor:
     """Read a descriptor; ImageInvalid for a digest that can't be verified or a size that is none."""
     digest = entry.get("digest") if isinstance(entry, dict) else None
     size = entry.get("size") if isinstance(entry, dict) else None
@@ -144,17 +156,24 @@ def descriptor(reference: Reference, what: str, entry: object) -> Descriptor:
     return Descriptor(digest, size)
 
 
-def contents(reference: Reference, digest: str, body: Mapping[str, Any], config: bytes, architecture: str) -> Contents:
-    """The pinned image of a manifest and its configuration; ImageInvalid for another platform or a malformed one."""
-    said = parse(reference, "configuration", config)
-    wanted = f"{OS}/{PLATFORMS[architecture]}"
-    found = f"{said.get('os')}/{said.get('architecture')}"
+def to_image(reference: Pinnable, digest: str, config: Mapping[str, Any], layers: int, architecture: str) -> Image:
+    """The pinned image that a configuration describes; ImageInvalid for another platform or a malformed one."""
+    wanted = f"{OS}/{platform_of(reference, architecture)}"
+    found = f"{config.get('os')}/{config.get('architecture')}"
     if found != wanted:
         raise ImageInvalid(str(reference), f"it is for {found}, not {wanted}")
-    rootfs = said.get("rootfs")
+    rootfs = config.get("rootfs")
     diffs = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(diffs, list) or len(diffs) != len(body["layers"]):
+    if not isinstance(diffs, list) or len(diffs) != layers:
         raise ImageInvalid(str(reference), "its configuration and its manifest have different layers")
+    return _image(reference, digest, config, architecture)
+
+
+def contents(reference: Pinnable, digest: str, body: Mapping[str, Any], config: bytes, architecture: str) -> Contents:
+    """The pinned image of a manifest and its configuration, with its layers. Raises ImageInvalid as `to_image`."""
+    said = parse(reference, "configuration", config)
+    image = to_image(reference, digest, said, len(body["layers"]), architecture)
+    diffs = said["rootfs"]["diff_ids"]
     if len(diffs) > MAX_LAYERS:
         raise ImageInvalid(str(reference), f"it has {len(diffs)} layers, more than {MAX_LAYERS}")
     layers = []
@@ -162,10 +181,10 @@ def contents(reference: Reference, digest: str, body: Mapping[str, Any], config:
         if not isinstance(diff_id, str) or not is_digest(diff_id):
             raise ImageInvalid(str(reference), f"its layer has diff_id {diff_id!r}, where a sha256 one is needed")
         layers.append(Layer(descriptor(reference, "layer", entry), diff_id))
-    return Contents(_image(reference, digest, said, architecture), tuple(layers))
+    return Contents(image, tuple(layers))
 
 
-def _image(reference: Reference, digest: str, config: Mapping[str, Any], architecture: str) -> Image:
+def _image(reference: Pinnable, digest: str, config: Mapping[str, Any], architecture: str) -> Image:
     runtime = config.get("config")
     runtime = runtime if isinstance(runtime, dict) else {}
     return Image(
@@ -185,7 +204,7 @@ def _pair(line: str) -> tuple[str, str]:
     return name, value
 
 
-def _strings(reference: Reference, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _strings(reference: Pinnable, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = config.get(name)
     if value is None:
         return ()
@@ -194,7 +213,7 @@ def _strings(reference: Reference, config: Mapping[str, Any], name: str) -> tupl
     return tuple(value)
 
 
-def _text(reference: Reference, config: Mapping[str, Any], name: str) -> str:
+def _text(reference: Pinnable, config: Mapping[str, Any], name: str) -> str:
     value = config.get(name)
     if value is None:
         return ""

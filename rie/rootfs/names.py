@@ -29,7 +29,7 @@ def path_of(name: bytes, what: str = "an entry") -> bytes:
 
     Absolute names begin at the layer's root. Raises TarError for a name that leads out of it.
     """
-    if b".." not in name and b"./" not in name and b"//" not in name and name[:1] != b"/" and name != b".":
+    if not name.startswith((b"/", b".")) and b"/." not in name and b"//" not in name:  # most are this plain
         path = name.rstrip(b"/")
     else:
         parts: list[bytes] = []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from rie.rootfs.unpackers import Blob, Job, Unpackers
 
 DOWNLOADS = 3  # at a time, as Docker has it
 MAX_UNPACKERS = 4
+SMALL_BYTES = 8 << 20  # of blobs: less is unpacked before a second process has started
 MAX_IMAGE_BYTES = 10 << 30  # unpacked (lambda.md: code of an image, 10 GB)
 MAX_IMAGE_ENTRIES = 1_000_000  # files and directories; ten times what large images have
 
@@ -41,9 +43,15 @@ def pull(source: Source, contents: Contents, layers: Layers, watch: Watch) -> No
     if missing:
         # The largest first: what is unpacked last should be small.
         ordered = sorted(missing.values(), key=lambda layer: -layer.blob.size)
-        count = min(len(ordered), max(2, os.cpu_count() or 1), MAX_UNPACKERS)
-        with Unpackers(count) as unpackers:
-            _Pull(source, contents, layers, unpackers, watch).run(ordered)
+        is_small = sum(layer.blob.size for layer in ordered) < SMALL_BYTES
+        count = 1 if is_small else min(len(ordered), max(2, os.cpu_count() or 1), MAX_UNPACKERS)
+        try:
+            with Unpackers(count) as unpackers:
+                _Pull(source, contents, layers, unpackers, watch).run(ordered)
+        except BaseException:
+            for layer in ordered:
+                layers.abandon(layer.diff_id)
+            raise
     _check_size(contents, layers)
 
 
@@ -95,11 +103,10 @@ class _Pull:
             if self._layers.find(layer.diff_id) is None:
                 partial = self._layers.partial(layer)
                 try:
-                    self._unpack(layer, self._download(layer, partial), lock)
-                except OSError as error:
-                    raise self._host_fault(error) from error
+                    with self._naming_failures():
+                        self._unpack(layer, self._download(layer, partial), lock)
                 except DiskFull:
-                    partial.unlink(missing_ok=True)
+                    partial.unlink(missing_ok=True)  # others need the space more
                     raise
                 partial.unlink(missing_ok=True)
         self._watch(Step(layer.blob.digest, Phase.READY, layer.blob.size, layer.blob.size))
@@ -126,21 +133,20 @@ class _Pull:
             self._watch(Step(layer.blob.digest, Phase.UNPACKING, done, layer.blob.size))
 
         on_read(0)
-        try:
-            with self._left:
-                limits = self._bytes_left, self._entries_left
-            job = Job(self._reference, layer.diff_id, blob, place, lock, *limits)
-            unpacked = self._unpackers.unpack(job, on_read, self._stop)
-            with self._left:
-                self._bytes_left = max(0, self._bytes_left - unpacked.data_bytes)
-                self._entries_left = max(0, self._entries_left - unpacked.entries)
-            self._layers.keep(layer.diff_id, unpacked)
-        except (ImageInvalid, HostFault) as error:
-            if not isinstance(error, Interrupted):
-                self._layers.abandon(layer.diff_id)
-            raise
+        with self._left:
+            limits = self._bytes_left, self._entries_left
+        job = Job(self._reference, layer.diff_id, blob, place, lock, *limits)
+        unpacked = self._unpackers.unpack(job, on_read, self._stop)
+        with self._left:
+            self._bytes_left = max(0, self._bytes_left - unpacked.data_bytes)
+            self._entries_left = max(0, self._entries_left - unpacked.entries)
+        self._layers.keep(layer.diff_id, unpacked)
 
-    def _host_fault(self, error: OSError) -> HostFault:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DiskFull(f"cannot pull image {self._reference}: {error}")
-        return HostFault(f"cannot pull image {self._reference}: {error}")
+    @contextmanager
+    def _naming_failures(self) -> Iterator[None]:
+        """What the host refuses in the block has our name."""
+        try:
+            yield
+        except OSError as error:
+            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFault
+            raise kind(f"cannot pull image {self._reference}: {error}") from error

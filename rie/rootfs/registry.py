@@ -65,8 +65,7 @@ class RegistrySource:
     def contents(self, architecture: str) -> Contents:
         """The image for an architecture, and its layers."""
         target, repository = self._reference, self._repository
-        if architecture not in manifest.PLATFORMS:
-            raise ImageInvalid(str(target), f"the architecture must be x86_64 or arm64, not {architecture!r}")
+        manifest.platform_of(target, architecture)
         digest, body = repository.manifest(target.selector, target.digest)
         if "manifests" in body:
             found = manifest.choose(target, body, architecture)

@@ -75,10 +75,12 @@ class Repository:
         path, headers = f"blobs/{digest}", {"Accept": "*/*"}
         with self._naming_failures():
             answer = self._open(path, {**headers, "Range": f"bytes={offset}-"} if offset else headers)
-            if offset and not _continues(answer, offset):
+            if offset and _is_other_part(answer, offset):
                 answer.close()
-                offset, answer = 0, self._open(path, headers)
+                answer = self._open(path, headers)
             self._expect(answer)
+            if answer.status_code == OK:
+                offset = 0
         with answer:
             yield offset, self._pieces(answer)
 
@@ -181,12 +183,11 @@ class Repository:
         )
 
 
-def _continues(answer: Any, offset: int) -> bool:
-    """Whether this answer is what comes from `offset` on; refusals are for others to read."""
-    unit, _, where = (answer.headers.get("Content-Range") or "").partition(" ")
-    if answer.status_code == PARTIAL:
-        return bool(unit == "bytes" and where.startswith(f"{offset}-"))
-    return answer.status_code not in (OK, RANGE_REFUSED)
+def _is_other_part(answer: Any, offset: int) -> bool:
+    """Whether the registry can't give what comes from `offset` on, or gives something else."""
+    if answer.status_code != PARTIAL:
+        return bool(answer.status_code == RANGE_REFUSED)
+    return not str(answer.headers.get("Content-Range")).startswith(f"bytes {offset}-")
 
 
 def _timed_adapter() -> Any:

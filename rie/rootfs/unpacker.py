@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from rie.rootfs.chunks import Chunks, Slice
+from rie.rootfs.chunks import Chunks, Slice, load
 from rie.rootfs.extract import Extraction
 from rie.rootfs.tar import TarError
 
@@ -58,8 +58,10 @@ def _work(libc: ctypes.CDLL, door: socket.socket, job: dict[str, Any], descripto
     """Do one job and end."""
     try:
         blob, directory, trash, _ = descriptors
+        part = Slice(blob, job["offset"], job["size"])
+        load(part)
         is_root = _confine(libc, directory)
-        chunks = Chunks(Slice(blob, job["offset"], job["size"]), job["max_bytes"], _progress(door))
+        chunks = Chunks(part, job["max_bytes"], _progress(door))
         done = Extraction(chunks, trash, job["max_entries"], is_root).run()
         _tell(door, diff_id=chunks.digest(), bytes=done.data_bytes, entries=done.entries, is_opaque=done.is_opaque)
     except TarError as error:
