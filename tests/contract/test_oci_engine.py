@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from rie.engine.base import Engine, Mount
+from rie.engine.base import LOCAL, Engine, Mount
 from rie.engine.oci import OciEngine, bridges
 from rie.engine.oci.sandbox import OciSandbox
 from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SandboxFailed
 from rie.limits import storage
-from tests.contract.conftest import Case, connect, eventually, image_of, leftovers, read_log, run, settings_in
+from tests.contract.conftest import Case, connect, docker, eventually, image_of, leftovers, read_log, run, settings_in
 from tests.ports import free_port
 from tests.registry import Registry
 
@@ -473,6 +473,28 @@ def test_an_image_that_is_not_there_is_not_found(oci_case: Case) -> None:
             gone = replace(spec.image, digest=digest, reference=f"{oci_case.host}/echo@{digest}")
             with pytest.raises(ImageNotFound):
                 await engine.start(replace(spec, image=gone))
+
+    run(test())
+
+
+def test_an_image_that_only_docker_has_is_taken_over_and_again_when_it_is_gone(oci_case: Case) -> None:
+    name = f"{oci_case.host}/echo:1"
+    docker("pull", "-q", name)
+
+    async def test() -> None:
+        async with oci_case.engine() as engine:
+            with pytest.raises(ImageNotFound):
+                await engine.resolve(f"{LOCAL}nobody/nothing:1", "x86_64")
+            image = await engine.resolve(f"{LOCAL}{name}", "x86_64")
+            assert image.reference.startswith(f"{LOCAL}{name}@sha256:")
+            spec = replace(await oci_case.spec(engine, "echo"), image=image)
+            with pytest.raises(ImageNotFound):
+                await engine.start(spec)
+            await engine.prepare(image)
+            assert (await (await connect(await engine.start(spec))).invoke(1)).json() == 1
+        async with oci_case.engine() as another:
+            await another.prepare(image)
+            assert (await (await connect(await another.start(spec))).invoke(2)).json() == 2
 
     run(test())
 

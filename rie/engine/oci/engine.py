@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from rie.engine.base import Progress, SandboxSpec
+from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.instance import Instance, sandboxes_in, sweep
 from rie.engine.oci import bridges, holdings
+from rie.engine.oci.borrowed import Borrowed
 from rie.engine.oci.network import NONE, Networks
 from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.oci.spawner import Spawner
@@ -96,6 +98,7 @@ class OciEngine:
             raise SettingsError(f"cannot use owner {settings.owner!r}: it must be letters, digits and _ . - only")
         self._settings = settings
         self._images = images or _images(settings)
+        self._borrowed = Borrowed(self._images, _directory(settings) / "borrowed", settings.docker_host)
         # A directory per owner: reconciling one owner's must not touch another's.
         self._state_dir = settings.state_dir / settings.owner
         place = hashlib.sha256(str(self._state_dir.absolute()).encode()).hexdigest()[:8]
@@ -128,11 +131,13 @@ class OciEngine:
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`."""
-        return await self._in(self._resolves, lambda: self._images.resolve(reference, architecture))
+        source = self._borrowed if reference.startswith(LOCAL) else self._images
+        return await self._in(self._resolves, lambda: source.resolve(reference, architecture))
 
     async def prepare(self, image: Image, on_progress: Progress | None = None) -> None:
         """See `Engine.prepare`."""
-        await self._in(self._pulls, lambda: self._images.prepare(image, on_progress))
+        source = self._borrowed if image.reference.startswith(LOCAL) else self._images
+        await self._in(self._pulls, lambda: source.prepare(image, on_progress))
 
     async def start(self, spec: SandboxSpec) -> OciSandbox:
         """See `Engine.start`; at most 16 at a time, the others wait."""
@@ -173,6 +178,8 @@ class OciEngine:
 
     async def _start(self, spec: SandboxSpec) -> OciSandbox:
         stock, instance = self._ready()
+        if spec.image.reference.startswith(LOCAL):
+            spec = replace(spec, image=self._borrowed.own(spec.image))
         # Held before it is looked for: nobody may remove it in between.
         self._images.hold(spec.image)
         try:
@@ -239,9 +246,12 @@ class OciEngine:
         return sandbox_id in self._roster.held if directory == instance.directory else instance.is_live(directory)
 
 
+def _directory(settings: EngineSettings) -> Path:
+    return settings.images or settings.state_dir.parent / "images"
+
+
 def _images(settings: EngineSettings) -> Images:
     from rie.rootfs.images import Images as Unpacked
 
-    directory = settings.images or settings.state_dir.parent / "images"
-    found: Images = Unpacked(directory, insecure=settings.insecure_registries)
+    found: Images = Unpacked(_directory(settings), insecure=settings.insecure_registries)
     return found
