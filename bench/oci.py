@@ -124,7 +124,7 @@ class _World:
     async def time_alone(self) -> float:
         """From the start of a sandbox to the first instruction of its bootstrap, ms."""
         environment = _environment(self._key, self._unpacked)
-        spec = environment._spec()
+        spec = environment._spec(())
         began = time.perf_counter()
         sandbox = await self._engine.start(spec)
         took = (time.perf_counter() - began) * 1e3
