@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import peer, ready
+from bench import payload, peer, ready
 from bench.client import Address, Caller, CallFailed, crowd
 from bench.containers import ROOT, Container, Workbench
 from bench.effort import Effort
@@ -34,9 +34,10 @@ class Sizes:
     cold_rounds: int
     ready_rounds: int
     crowd_rounds: int
+    payload_rounds: int
 
 
-SIZES = {Effort.FULL: Sizes(12, 1_000, 100, 5, 15, 6), Effort.QUICK: Sizes(2, 100, 50, 1, 2, 1)}
+SIZES = {Effort.FULL: Sizes(12, 1_000, 100, 5, 15, 6, 20), Effort.QUICK: Sizes(2, 100, 50, 1, 2, 1, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def run(effort: Effort) -> Report:
         for variant in (CLIENT, BARE):
             with _pair(bench, variant) as pair:
                 figures += _warm(variant, pair, sizes)
+                if variant is BARE:
+                    figures += _payloads(pair, sizes)
                 if variant is CLIENT:
                     figures.append(_at_once(pair, sizes))
                     figures += _memory(pair, notes)
@@ -137,6 +140,20 @@ def _at_once(pair: Pair, sizes: Sizes) -> Figure:
             rates.append([got.rate])
     note = f"ours with 1 client {summarise(alone).p50:,.0f}/s"
     return compare(name, "invocations/s", ours, theirs, more_is_better=True, note=note)
+
+
+def _payloads(pair: Pair, sizes: Sizes) -> Iterator[Figure]:
+    """Six megabytes in and out, each call on a connection of its own."""
+    for name, event, answer in (("event of 6 MB", payload.LONG, b"1"), ("answer of 6 MB", payload.ASK, payload.LONG)):
+        _say(f"{name}: {sizes.payload_rounds} of each")
+        rounds: list[tuple[list[float], list[float]]] = []
+        for _ in range(sizes.payload_rounds):
+            ours, theirs = (
+                payload.megabytes_per_s(container.own_address, event, answer) for container in (pair.ours, pair.peer)
+            )
+            rounds.append(([ours], [theirs]))
+        ours_all, theirs_all = [a for a, _ in rounds], [b for _, b in rounds]
+        yield compare(f"{name}, past Docker's proxy", "MB/s", ours_all, theirs_all, more_is_better=True)
 
 
 def _peer_at_once(bench: Workbench, pair: Pair) -> str:

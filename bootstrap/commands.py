@@ -35,6 +35,12 @@ class Accept(Record):
     exchange: "Any"
 
 
+class Restore(Record):
+    """Tell the runtime that it has been restored."""
+
+    exchange: "Any"
+
+
 class Refuse(Record):
     """Answer the runtime's request with an error."""
 
@@ -85,6 +91,15 @@ class LetIn(Record):
     exchange: "Any"
     identifier: str
     wants_account: bool
+
+
+class Subscribe(Record):
+    """An extension may be sent telemetry: read what it asks for, and tell it."""
+
+    exchange: "Any"
+    name: str
+    api: str
+    body: bytes
 
 
 class DeliverInvoke(Record):
@@ -140,10 +155,37 @@ class CancelTimer(Record):
     name: str
 
 
+class ReportInitStart(Record):
+    """Init begins: `phase` "init", or "invoke" for one within `invocation`."""
+
+    phase: str
+    invocation: "Invocation | None" = None
+
+
+class ReportInitRuntimeDone(Record):
+    """The runtime's part of init has ended; `status` "success", "error" or "timeout"."""
+
+    phase: str
+    status: str
+    error_type: str = ""
+
+
 class ReportInit(Record):
     """The init phase, or its repeat within an invocation, has ended. Duration in ms; `phase` "init" or "invoke"."""
 
     phase: str
+    status: str
+    duration_ms: float
+    error_type: str = ""
+
+
+class ReportRestoreStart(Record):
+    """The runtime's hooks for the time after a snapshot begin."""
+
+
+class ReportRestore(Record):
+    """They have ended; `status` "success", "error" or "timeout"."""
+
     status: str
     duration_ms: float
     error_type: str = ""
@@ -156,6 +198,15 @@ class ReportExtension(Record):
     state: str
     events: "tuple[str, ...]" = ()
     error_type: str = ""
+
+
+class ReportSubscription(Record):
+    """An extension has subscribed to telemetry; the shell's own. `state` "Subscribed" or "Already subscribed"."""
+
+    api: str
+    name: str
+    state: str
+    types: "tuple[str, ...]"
 
 
 class ReportRuntimeDone(Record):
@@ -186,13 +237,17 @@ class ReportFault(Record):
 
 
 class ReportEnd(Record):
-    """The invoke phase has ended: the END and REPORT lines. `init_ms` None when init was not part of this one."""
+    """The invoke phase has ended: the END and REPORT lines. `init_ms` None when init was not part of this one.
+
+    Nor, where `restore_ms` is not None, is it when the runtime has been restored since.
+    """
 
     invocation: "Invocation"
     status: str
     duration_ms: float
     init_ms: "float | None" = None
     error_type: str = ""
+    restore_ms: "float | None" = None
 
 
 class Exit(Record):

@@ -11,6 +11,8 @@ from .wire import CLIENT_CONTEXT, MAX_EVENT, REQUEST_ID, TRACE_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from .connection import Connection
     from .http1 import Request
     from .loop import Loop
@@ -21,8 +23,8 @@ _REQUEST_ID, _TRACE_ID, _CONTEXT = REQUEST_ID.lower(), TRACE_ID.lower(), CLIENT_
 class CompatDoor(FrontDoor):
     """One path, any method, every call waits for its answer."""
 
-    def __init__(self, loop: "Loop") -> None:
-        super().__init__(loop)
+    def __init__(self, loop: "Loop", submit: "Callable[[InvokeReceived], None] | None" = None) -> None:
+        super().__init__(loop, submit)
         loop.performers[Answer] = self._answer_compat
 
     def handle(self, request: "Request", connection: "Connection") -> None:
@@ -47,7 +49,7 @@ class CompatDoor(FrontDoor):
             trace_id=request.headers.get(_TRACE_ID) or new_trace_id(),
             client_context=context,
         )
-        self._loop.tell(InvokeReceived(invocation))
+        self._submit(InvokeReceived(invocation))
 
     def _answer_compat(self, command: Answer) -> None:
         if command.invocation.caller is not None:

@@ -24,9 +24,13 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
     ReportStart,
+    Restore,
     SetTimer,
     SpawnRuntime,
+    Subscribe,
     TerminateRuntime,
     TurnAway,
 )
@@ -44,14 +48,16 @@ from .events import (
     PollLost,
     ResponseBegun,
     ResponsePosted,
+    RestorePolled,
     RuntimeExited,
     ShutdownRequested,
     SpawnFailed,
+    SubscriptionPosted,
     TimerFired,
 )
 from .extensions import Refusal, Roster
 from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
-from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES
+from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES, PROVISIONED_INIT_LIMIT_S
 from .quick import deque
 from .wire import MAX_RESPONSE
 
@@ -62,7 +68,6 @@ if TYPE_CHECKING:
     from .records import Record
 
 BOOT, ABSENT, INIT, READY, SHUTDOWN = "boot", "absent", "init", "ready", "shutdown"
-INIT_LIMIT_S = 130.0  # AWS: at least this, for environments of this kind
 DEADLINE = "deadline "  # and a request id: the timer of an invocation that runs
 MAX_EXPIRED = 10_000  # ids of invocations that timed out and may still be answered
 
@@ -119,7 +124,12 @@ class ConcurrentMachine:
         self._spawned_at = at
         self._cause = None
         self._roster.begin(())
-        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(INIT_LIMIT_S, self.timeout_s))]
+        self._out.append(ReportInitStart(self._init_phase))
+        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(PROVISIONED_INIT_LIMIT_S, self.timeout_s))]
+
+    @property
+    def _init_phase(self) -> str:
+        return "init" if self.init_result is None else "invoke"
 
     # -- invocations ----------------------------------------------------------------------------------------------
 
@@ -158,7 +168,9 @@ class ConcurrentMachine:
         self._init_ms = None
         return invocation
 
-    def _after_answer(self) -> None:
+    def _after_answer(self, at: float) -> None:
+        """There is room again, and a client may have polled for more long before."""
+        self._dispatch(at)
         if self.is_free:
             self._out.append(ReportIdle())
 
@@ -182,13 +194,13 @@ class ConcurrentMachine:
         else:
             invocation = self._end(event.request_id, "success", at)
             self._out += [Answer(invocation, event.body), Accept(event.exchange)]
-        self._after_answer()
+        self._after_answer(at)
 
     def _error_posted(self, event: ErrorPosted, at: float) -> None:
         if self._is_running(event.exchange, event.request_id):
             invocation = self._end(event.request_id, "error", at, known_error_type(event.error_type))
             self._out += [Answer(invocation, event.body, is_error=True), Accept(event.exchange)]
-            self._after_answer()
+            self._after_answer(at)
 
     def _timer_fired(self, event: TimerFired, at: float) -> None:
         if event.name.startswith(DEADLINE) and event.name[len(DEADLINE) :] in self._running:
@@ -209,7 +221,7 @@ class ConcurrentMachine:
         self._expired[request_id] = None
         if len(self._expired) > MAX_EXPIRED:
             self._expired.popitem(last=False)
-        self._after_answer()
+        self._after_answer(at)
 
     # -- the runtime ----------------------------------------------------------------------------------------------
 
@@ -219,15 +231,18 @@ class ConcurrentMachine:
             self.state = READY
             self._roster.is_closed = True
             report = ReportInit("init", "success", (at - self._spawned_at) * 1e3)
+            self._out.append(ReportInitRuntimeDone(self._init_phase, "success"))
             self._init_ms = report.duration_ms if self.init_result is None else None
             self.init_result = report
             self._out += [CancelTimer(INIT_TIMER), report]
-        self._dispatch(at)
-        self._after_answer()
+        self._after_answer(at)
 
     def _poll_lost(self, event: PollLost, at: float) -> None:
         if event.exchange in self._polls:
             self._polls.remove(event.exchange)
+
+    def _restore_polled(self, event: RestorePolled, at: float) -> None:
+        self._out.append(Restore(event.exchange))
 
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
         if self.state != INIT or self._cause is not None:
@@ -256,6 +271,7 @@ class ConcurrentMachine:
             self._out.append(ReportFault("", f"Error: {cause.message}\n{cause.payload_type}"))
         failed = [self._end(request_id, "failure", at, cause.error_type) for request_id in list(self._running)]
         if self.state == INIT:
+            self._out.append(ReportInitRuntimeDone(self._init_phase, "error", cause.error_type))
             self.init_result = ReportInit("init", "error", (at - self._spawned_at) * 1e3, cause.error_type)
             self._out.append(self.init_result)
             failed += self._waiting
@@ -267,7 +283,7 @@ class ConcurrentMachine:
         if self._waiting:
             self._spawn(at)
         else:
-            self._after_answer()
+            self._after_answer(at)
 
     def _shutdown_requested(self, event: ShutdownRequested, at: float) -> None:
         if self.state == SHUTDOWN:
@@ -295,6 +311,13 @@ class ConcurrentMachine:
         if isinstance(result, Refusal):
             self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
 
+    def _subscription_posted(self, event: SubscriptionPosted, at: float) -> None:
+        result = self._roster.subscribe(event.identifier, event.api, self.state == INIT)
+        if isinstance(result, Refusal):
+            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
+        else:
+            self._out.append(Subscribe(event.exchange, result.name, event.api, event.body))
+
     def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
         result = self._roster.fail(event.identifier, event.at_init)
         if isinstance(result, Refusal):
@@ -315,9 +338,11 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ResponsePosted: ConcurrentMachine._response_posted,
     ErrorPosted: ConcurrentMachine._error_posted,
     InitErrorPosted: ConcurrentMachine._init_error_posted,
+    RestorePolled: ConcurrentMachine._restore_polled,
     ExtensionRegistered: ConcurrentMachine._extension_registered,
     ExtensionPolled: ConcurrentMachine._extension_polled,
     ExtensionErrorPosted: ConcurrentMachine._extension_error_posted,
+    SubscriptionPosted: ConcurrentMachine._subscription_posted,
     RuntimeExited: ConcurrentMachine._runtime_exited,
     SpawnFailed: ConcurrentMachine._spawn_failed,
     TimerFired: ConcurrentMachine._timer_fired,

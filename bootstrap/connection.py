@@ -8,7 +8,8 @@ import select
 import time
 
 from .errors import ProtocolError
-from .http1 import CONTINUE, RequestParser, chunk, chunked_head, response
+from .http1 import CONTINUE, LONG, RequestParser, chunk, chunked_head, response_head
+from .quick import deque, islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ READ_SIZE = 65_536  # larger ones are mapped and unmapped for each read
 # What a client may send ahead while its request is being worked on, before we stop reading from it.
 MAX_AHEAD = 1_048_576
 HIGH_WATER = 1_048_576  # bytes that wait for a slow client before its sender is asked to wait
+MAX_PARTS = 64  # of what waits, in one call
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 GONE = select.EPOLLERR | select.EPOLLHUP
@@ -45,6 +47,7 @@ class Connection:
         "_out",
         "_parser",
         "_sock",
+        "_unsent",
         "extra",
         "is_busy",
         "is_poll",
@@ -61,7 +64,8 @@ class Connection:
         self._door = door
         self._listener = listener
         self._parser = RequestParser(door.max_body, lambda request: door.wants_pieces(request, self))
-        self._out = bytearray()
+        self._out: deque[memoryview] = deque()
+        self._unsent = 0
         self._drained: Callable[[], None] | None = None
         self._ahead = 0
         self._mask = READ
@@ -106,6 +110,10 @@ class Connection:
 
     def _read(self) -> None:
         try:
+            space = self._parser.space()
+            if space is not None:
+                self._fill(space)
+                return
             data = self._sock.recv(READ_SIZE)
         except BlockingIOError:
             return
@@ -126,6 +134,17 @@ class Connection:
             return
         self._pump()
 
+    def _fill(self, space: memoryview) -> None:
+        """Read to where a long body goes."""
+        count = self._sock.recv_into(space)
+        if not count:
+            self._ended()
+            return
+        self.touched_at = time.monotonic()
+        self._parser.fill(count)
+        if count == len(space):
+            self._pump()
+
     def _ended(self) -> None:
         """The client sends no more. A caller may still read its answer; a poll or an idle connection is over."""
         if self.is_busy and not self.is_poll and not self._parser.is_in_pieces:
@@ -141,7 +160,8 @@ class Connection:
         self._is_pumping = True
         try:
             while self._is_open and not self.is_busy and not self._is_closing and self._begin_request():
-                pass
+                if self._parser.is_between_requests:
+                    break
         finally:
             self._is_pumping = False
 
@@ -173,8 +193,13 @@ class Connection:
             return
         if self.extra:
             headers = _with(headers, self.extra)
-        data = response(status, headers, body, self._keep_alive)
-        self._send(data[: len(data) - len(body)] if self._is_head else data)
+        head = response_head(status, headers, len(body), self._keep_alive)
+        if self._is_head:
+            self._send(head)
+        elif len(body) < LONG:
+            self._send(head + body)
+        else:
+            self._send_parts([head, body])
         self._answered()
 
     def _answered(self) -> None:
@@ -189,7 +214,8 @@ class Connection:
         if self._ahead:
             self._ahead = 0
             self._watch(self._mask | READ)
-        self._pump()
+        if not self._parser.is_between_requests:
+            self._pump()
 
     def begin(self, status: int, headers: "list[tuple[str, str]]") -> None:
         """Begin an answer that comes in pieces; `send_piece` and `end` follow."""
@@ -202,7 +228,7 @@ class Connection:
         """Send a piece; False if the client takes them too slowly, so that its sender should wait for `on_drained`."""
         if self._is_open and data:
             self._send(chunk(data))
-        return not self._is_open or len(self._out) < HIGH_WATER
+        return not self._is_open or self._unsent < HIGH_WATER
 
     def end(self) -> None:
         """The last piece has been sent."""
@@ -228,32 +254,49 @@ class Connection:
         self._watch(self._mask | READ)
 
     def _send(self, data: bytes) -> None:
-        if not self._out:
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.close()
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self._out += data
+        if self._out:
+            self._out.append(memoryview(data))
+            self._unsent += len(data)
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent < len(data):
+            self._keep(memoryview(data)[sent:])
+
+    def _send_parts(self, parts: "list[bytes]") -> None:
+        """Send them without making one of them first, for the memory of what is large is slow."""
+        for part in parts:
+            if self._is_open:
+                self._send(part)
+
+    def _keep(self, rest: memoryview) -> None:
+        """The client takes no more now."""
+        self._out.append(rest)
+        self._unsent += len(rest)
         self.touched_at = time.monotonic()
         self._watch(self._mask | WRITE)
 
     def _flush(self) -> None:
         try:
-            with memoryview(self._out) as view:
-                sent = self._sock.send(view[:READ_SIZE])
+            sent = self._sock.sendmsg([*islice(self._out, MAX_PARTS)])
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         self.touched_at = time.monotonic()
-        del self._out[:sent]
+        self._unsent -= sent
+        while sent:
+            part = self._out.popleft()
+            if len(part) > sent:
+                self._out.appendleft(part[sent:])
+                break
+            sent -= len(part)
         if not self._out:
             self._watch(self._mask & ~WRITE)
             self._tell_drained()

@@ -24,6 +24,7 @@ class Invocation(Record):
     wants_stream: bool = False
     tenant_id: str = ""
     patience_s: "float | None" = None  # how long it may wait for its turn; None for ever
+    http: "Any" = None  # what HTTP mode knows of the answer that its caller waits for
 
 
 class Booted(Record):
@@ -66,6 +67,12 @@ class ErrorPosted(Record):
     request_id: str
     body: bytes
     error_type: str = ""
+
+
+class RestorePolled(Record):
+    """The runtime is ready for its snapshot, and waits to be restored from it."""
+
+    exchange: "Any"
 
 
 class InitErrorPosted(Record):
@@ -111,6 +118,15 @@ class ExtensionErrorPosted(Record):
     identifier: str
     error_type: str
     at_init: bool
+
+
+class SubscriptionPosted(Record):
+    """An extension wants to be sent telemetry; `api` is "Telemetry" or "Logs", `body` what it asks for, unread."""
+
+    exchange: "Any"
+    identifier: str
+    api: str
+    body: bytes
 
 
 class ExtensionExited(Record):

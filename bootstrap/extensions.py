@@ -149,6 +149,18 @@ class Roster:
             return Refusal("Extension.InvalidExtensionState", _transition(extension, "InitError"))
         return extension
 
+    def subscribe(self, identifier: str, api: str, is_in_init: bool) -> "Extension | Refusal":
+        """An extension wants to be sent telemetry, which it must say before init has ended."""
+        extension = self.known(identifier)
+        if extension is None:
+            return unknown(identifier)
+        return extension if is_in_init else closed_to(api)
+
+
+def closed_to(api: str) -> Refusal:
+    """Nobody may subscribe any more."""
+    return Refusal(f"{api}.SubscriptionClosed", f"{api} API subscription is closed")
+
 
 def unknown(identifier: str) -> Refusal:
     """Nobody was given this identifier."""

@@ -4,21 +4,18 @@ import time
 
 from .commands import DeliverInvoke, DeliverShutdown, LetIn
 from .events import ExtensionErrorPosted, ExtensionPolled, ExtensionRegistered
+from .extension_requests import JSON, dump, identifier_of, refuse
 from .ids import new_id
 from .wire import EXTENSION_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .connection import Connection
     from .http1 import Request
     from .loop import Loop
 
-JSON = [("Content-Type", "application/json")]
-NAME, IDENTIFIER = "lambda-extension-name", "lambda-extension-identifier"
+NAME = "lambda-extension-name"
 ERROR_TYPE, FEATURES = "lambda-extension-function-error-type", "lambda-extension-accept-feature"
-HEX = frozenset("0123456789abcdefABCDEF")
 
 
 class ExtensionsApi:
@@ -54,14 +51,14 @@ class ExtensionsApi:
         try:
             events = _events(request.body)
         except ValueError as error:
-            _refuse(connection, "InvalidRequestFormat", str(error))
+            refuse(connection, "InvalidRequestFormat", str(error))
             return
         features = [feature.strip() for feature in request.headers.get(FEATURES, "").split(",")]
         name = request.headers.get(NAME, "")
         self._loop.tell(ExtensionRegistered(connection, name, events, new_id(), "accountId" in features))
 
     def _next(self, request: "Request", connection: "Connection") -> None:
-        identifier = _identifier(request, connection)
+        identifier = identifier_of(request, connection)
         if identifier:
             connection.is_poll = True
             self._loop.tell(ExtensionPolled(connection, identifier))
@@ -73,12 +70,12 @@ class ExtensionsApi:
         self._error(request, connection, at_init=False)
 
     def _error(self, request: "Request", connection: "Connection", at_init: bool) -> None:
-        identifier = _identifier(request, connection)
+        identifier = identifier_of(request, connection)
         if not identifier:
             return
         error_type = request.headers.get(ERROR_TYPE, "")
         if not error_type:
-            _refuse(connection, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found")
+            refuse(connection, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found")
             return
         self._loop.tell(ExtensionErrorPosted(connection, identifier, error_type, at_init))
 
@@ -92,7 +89,7 @@ class ExtensionsApi:
         if command.wants_account:
             document = {"accountId": settings.account, **document}
         headers = [*JSON, ("Lambda-Extension-Identifier", command.identifier)]
-        command.exchange.respond(200, headers, _dump(document))
+        command.exchange.respond(200, headers, dump(document))
 
     def _deliver_invoke(self, command: DeliverInvoke) -> None:
         invocation = command.invocation
@@ -104,13 +101,13 @@ class ExtensionsApi:
             "tracing": {"type": "X-Amzn-Trace-Id", "value": invocation.trace_id},
         }
         headers = [*JSON, ("Lambda-Extension-Event-Identifier", new_id())]
-        command.exchange.respond(200, headers, _dump(event))
+        command.exchange.respond(200, headers, dump(event))
 
     def _deliver_shutdown(self, command: DeliverShutdown) -> None:
         deadline_ms = _wall_ms(command.deadline_at)
         event = {"eventType": "SHUTDOWN", "shutdownReason": command.reason, "deadlineMs": deadline_ms}
         headers = [*JSON, ("Lambda-Extension-Event-Identifier", new_id())]
-        command.exchange.respond(200, headers, _dump(event))
+        command.exchange.respond(200, headers, dump(event))
 
 
 def _events(body: bytes) -> "tuple[str, ...]":
@@ -129,28 +126,6 @@ def _events(body: bytes) -> "tuple[str, ...]":
     if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
         raise ValueError("events is not a list of strings")
     return tuple(events)
-
-
-def _identifier(request: "Request", connection: "Connection") -> str:
-    """The identifier that the request carries; empty if it was refused."""
-    identifier = request.headers.get(IDENTIFIER, "")
-    if not identifier:
-        message = "Missing Lambda-Extension-Identifier header"
-        _refuse(connection, "Extension.MissingExtensionIdentifier", message)
-    elif len(identifier) != 36 or not HEX.issuperset(identifier.replace("-", "")):
-        _refuse(connection, "Extension.InvalidExtensionIdentifier", "Invalid Lambda-Extension-Identifier")
-        return ""
-    return identifier
-
-
-def _refuse(connection: "Connection", error_type: str, message: str) -> None:
-    connection.respond(403, JSON, _dump({"errorMessage": message, "errorType": error_type}) + b"\n")
-
-
-def _dump(document: "dict[str, Any]") -> bytes:
-    import json
-
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _wall_ms(at: float) -> int:

@@ -7,6 +7,7 @@ from .output import billed_ms
 from .streams import Streams
 from .wire import (
     CLIENT_CONTEXT,
+    COGNITO_IDENTITY,
     ERROR_TYPE,
     EXECUTED_VERSION,
     FUNCTION_ARN,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
 FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
+MAX_ARNS = 64  # kept, since callers ask for the same ones
 BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 JSON = [("Content-Type", "application/json")]
 HEX = frozenset("0123456789abcdefABCDEF")
@@ -49,6 +51,7 @@ _REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT = (
     name.lower()
     for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE, TENANT_ID)
 )
+_IDENTITY = COGNITO_IDENTITY.lower()
 
 
 class BadRequest(Exception):
@@ -65,10 +68,13 @@ class FrontDoor:
 
     max_body = MAX_EVENT
 
-    def __init__(self, loop: "Loop") -> None:
+    def __init__(self, loop: "Loop", submit: "Callable[[InvokeReceived], None] | None" = None) -> None:
+        """`submit` takes the invocations, by default `loop`; `loop`'s answers come out here."""
         self._loop = loop
+        self._submit = submit or loop.tell
         self._settings = loop.settings
         self._streams = Streams(loop)
+        self._arns: dict[tuple[str, str], str] = {}  # by name and query, as sent
         self._init_waiters: list[Connection] = []
         self._idle_waiters: list[Connection] = []
         loop.performers[ReportIdle] = self._is_idle
@@ -80,7 +86,7 @@ class FrontDoor:
         if self._settings.has_http_mode:
             from . import http_door  # only who wants it pays for its import
 
-            self._http = http_door.HttpDoor(loop)
+            self._http = http_door.HttpDoor(loop, self._submit)
 
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Route one request."""
@@ -169,6 +175,7 @@ class FrontDoor:
             function_arn=self._arn(request, name),
             trace_id=headers.get(_TRACE_ID) or new_trace_id(),
             client_context=_client_context(headers.get(_CONTEXT, "")),
+            cognito_identity=_cognito_identity(headers.get(_IDENTITY, "")),
             wants_log=headers.get(_LOG_TYPE) == "Tail",
             wants_stream=wants_stream,
             tenant_id=_tenant_id(headers.get(_TENANT)),
@@ -178,7 +185,7 @@ class FrontDoor:
             connection.respond(202 if kind == "Event" else 204, [(REQUEST_ID, request_id)])
             if kind == "DryRun":
                 return
-        self._loop.tell(InvokeReceived(invocation))
+        self._submit(InvokeReceived(invocation))
 
     def _arn(self, request: "Request", name: str) -> str:
         """As the manager says; else as the path says it: any name, `name:qualifier` or ARN."""
@@ -186,11 +193,19 @@ class FrontDoor:
             return request.headers.get(_ARN, "")
         from .quoting import query_value, unquote
 
-        name = unquote(name)
+        known = self._arns.get((name, request.query))
+        if known is not None:
+            return known
+        arn = self._arn_of(unquote(name), query_value(request.query, "Qualifier"))
+        if len(self._arns) >= MAX_ARNS:
+            self._arns.clear()
+        self._arns[name, request.query] = arn
+        return arn
+
+    def _arn_of(self, name: str, qualifier: str) -> str:
         if not name.isprintable():
             raise BadRequest(400, "ValidationException", "the function's name has control characters in it")
         arn = name if name.startswith("arn:") else self._settings.arn_for(name.rpartition("function:")[2])
-        qualifier = query_value(request.query, "Qualifier")
         return f"{arn}:{qualifier}" if qualifier and qualifier.isprintable() and arn.count(":") == 6 else arn
 
     def _answer(self, command: Answer) -> None:
@@ -312,6 +327,24 @@ def _client_context(text: str) -> str:
         raise BadRequest(400, "InvalidRequestContentException", message) from None
     # Byte for byte as it came, but on one line: headers are written in latin-1, which keeps every byte.
     return "".join(character if character >= " " else " " for character in raw.decode("latin-1"))
+
+
+def _cognito_identity(text: str) -> str:
+    """The identity as the runtime gets it; empty if none was sent."""
+    if not text:
+        return ""
+    import json
+
+    names = ("cognitoIdentityId", "cognitoIdentityPoolId")
+    try:
+        document = json.loads(text)
+        identity = {name: document.get(name, "") for name in names}
+    except (ValueError, AttributeError, RecursionError):
+        identity = {}
+    if not identity or not all(isinstance(value, str) for value in identity.values()):
+        message = f"cannot read {COGNITO_IDENTITY}: it must be a JSON object with the strings {' and '.join(names)}"
+        raise BadRequest(400, "InvalidRequestContentException", message)
+    return json.dumps(identity, separators=(",", ":"))
 
 
 def _tenant_id(text: "str | None") -> str:

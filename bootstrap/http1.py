@@ -11,7 +11,9 @@ from .wire import MAX_HEADERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, TypeVar
+
+    T = TypeVar("T")
 
 REASONS = {
     100: "Continue",
@@ -45,10 +47,15 @@ REASONS = {
     505: "HTTP Version Not Supported",
 }
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+METHODS = ("GET", "POST")  # those that nearly all have
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # A body past its limit is read to its end, unstored, so that the connection stays usable; past this one it is cut.
 MAX_DRAINED = 1 << 30
 MAX_CHUNK_LINE = 4_096
+LONG = 65_536  # what is missing of a body; copying it once less is worth a special case
+# Clients send the same header lines again and again. Those that were read are kept as long as they are few and short.
+MAX_KEPT = 64
+MAX_KEPT_LENGTH = 2_048
 
 HEAD, SIZED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS = range(6)
 
@@ -56,16 +63,18 @@ HEAD, SIZED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS = range(6)
 class Request:
     """One request: `path` and `query` as sent (still percent-encoded), header names in lower case.
 
+    `headers` may be shared with other requests: nobody changes it.
+
     `too_large` says that the body passed `max_body`; `body` is then empty.
     """
 
     __slots__ = ("body", "headers", "keep_alive", "method", "path", "query", "too_large", "trailers")
 
-    def __init__(self, method: str, path: str, query: str, headers: "dict[str, str]", keep_alive: bool) -> None:
+    def __init__(self, method: str, path: str, query: str, keep_alive: bool) -> None:
         self.method = method
         self.path = path
         self.query = query
-        self.headers = headers
+        self.headers: dict[str, str] = {}
         self.keep_alive = keep_alive
         self.body = b""
         self.trailers: dict[str, str] = {}
@@ -87,6 +96,7 @@ class RequestParser:
         self._state = HEAD
         self._request: Request | None = None
         self._chunks: list[bytes] = []
+        self._long: bytearray | None = None
         self._remaining = 0
         self._stored = 0
         self._drained = 0
@@ -100,6 +110,29 @@ class RequestParser:
         """Take what was read from the connection."""
         self._buffer += data
 
+    def space(self) -> "memoryview | None":
+        """Where the rest of a long body may be read to without a copy, then `fill`; None: `feed` what is read."""
+        if (
+            self._remaining < (LONG if self._long is None else 1)
+            or self._state != SIZED
+            or self._buffer
+            or self._request is None
+        ):
+            return None
+        whole = self._stored + self._remaining
+        if whole > self.max_body or self.is_in_pieces:
+            return None
+        if self._long is None:
+            self._long = bytearray(whole)
+            self._long[: self._stored] = b"".join(self._chunks)
+            self._chunks = []
+        return memoryview(self._long)[self._stored :]
+
+    def fill(self, count: int) -> None:
+        """So many bytes have been read to the space."""
+        self._stored += count
+        self._remaining -= count
+
     def next_request(self) -> "Request | None":
         """The next whole request, or None until more bytes come. Raises ProtocolError, after which: close."""
         if self._state == HEAD and not self._read_head():
@@ -109,8 +142,12 @@ class RequestParser:
         request, self._request = self._request, None
         assert request is not None
         if not request.too_large:
+            if self._long is not None:
+                # No copy: nobody else has it, and nobody changes a body.
+                self._chunks.append(self._long)  # type: ignore[arg-type]
             request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks = []
+        self._long = None
         self._stored = self._drained = 0
         self._state = HEAD
         self.wants_continue = self.is_in_pieces = False
@@ -118,6 +155,8 @@ class RequestParser:
 
     def _read_head(self) -> bool:
         buffer = self._buffer
+        if not buffer:
+            return False
         while buffer[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before a request is ignored
             del buffer[:2]
             self._searched = 0
@@ -129,11 +168,19 @@ class RequestParser:
             return False
         if end > MAX_HEADERS:
             raise ProtocolError(431, f"the header is longer than {MAX_HEADERS} bytes")
-        lines = buffer[:end].decode("latin-1").split("\r\n")
+        line, _, rest = bytes(buffer[:end]).partition(b"\r\n")
         del buffer[: end + 4]
         self._searched = 0
-        self._request = request = _parse_request_line(lines[0])
-        request.headers = headers = parse_headers(lines, 1)
+        parts = _kept_lines.get(line)
+        if parts is None:
+            parts = _parse_request_line(line.decode("latin-1"))
+            _keep(_kept_lines, line, parts)
+        self._request = request = Request(*parts)
+        headers = _kept.get(rest)
+        if headers is None:
+            headers = parse_headers(rest.decode("latin-1").split("\r\n") if rest else [], 0)
+            _keep(_kept, rest, headers)
+        request.headers = headers
         connection = headers.get("connection")
         if connection is not None:
             tokens = [token.strip() for token in connection.lower().split(",")]
@@ -243,20 +290,33 @@ class RequestParser:
         return True
 
 
-def _parse_request_line(line: str) -> Request:
+# Request lines and header lines as they came → what they say, which is a function of their bytes alone.
+_kept_lines: "dict[bytes, tuple[str, str, str, bool]]" = {}
+_kept: "dict[bytes, dict[str, str]]" = {}
+
+
+def _keep(kept: "dict[bytes, T]", lines: bytes, meaning: "T") -> None:
+    if len(lines) <= MAX_KEPT_LENGTH:
+        if len(kept) >= MAX_KEPT:
+            kept.clear()
+        kept[lines] = meaning
+
+
+def _parse_request_line(line: str) -> "tuple[str, str, str, bool]":
+    """Method, path, query, and whether the connection is kept unless the header says otherwise."""
     parts = line.split(" ")
-    if len(parts) != 3 or not parts[0] or not TOKEN.issuperset(parts[0]):
+    if len(parts) != 3 or (parts[0] not in METHODS and not (parts[0] and TOKEN.issuperset(parts[0]))):
         raise ProtocolError(400, "the request line is not 'METHOD target HTTP/1.1'")
     method, target, version = parts
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         status = 505 if version.startswith("HTTP/") else 400
         raise ProtocolError(status, "the protocol is not HTTP/1.1")
-    if target.startswith(("http://", "https://")):
+    if target[:1] != "/" and target.startswith(("http://", "https://")):
         target = "/" + target.split("/", 3)[3] if target.count("/") > 2 else "/"
     if not target.startswith("/") or not target.isprintable():
         raise ProtocolError(400, "the request target is not a path")
     path, _, query = target.partition("?")
-    return Request(method, path, query, {}, version == "HTTP/1.1")
+    return method, path, query, version == "HTTP/1.1"
 
 
 def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
@@ -299,13 +359,17 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def response(status: int, headers: "list[tuple[str, str]]", body: bytes, keep_alive: bool = True) -> bytes:
-    """A whole response in one piece, so that it leaves in one segment."""
+def response_head(status: int, headers: "list[tuple[str, str]]", length: int, keep_alive: bool = True) -> bytes:
+    """All of a response before its body of `length` bytes."""
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
     lines += [f"{name}: {value}" for name, value in headers]
     if status not in (204, 304):
-        lines.append(f"Content-Length: {len(body)}")
+        lines.append(f"Content-Length: {length}")
     if not keep_alive:
         lines.append("Connection: close")
-    head = "\r\n".join(lines) + "\r\n\r\n"
-    return head.encode("latin-1", "replace") + body
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def response(status: int, headers: "list[tuple[str, str]]", body: bytes, keep_alive: bool = True) -> bytes:
+    """A whole response in one piece, so that it leaves in one segment."""
+    return response_head(status, headers, len(body), keep_alive) + body

@@ -36,9 +36,10 @@ class Response:
 class HttpDoor:
     """What the front door passes on, and the machine's answers to it."""
 
-    def __init__(self, loop: "Loop") -> None:
+    def __init__(self, loop: "Loop", submit: "Callable[[InvokeReceived], None]") -> None:
+        """As those of the front door."""
         self._loop = loop
-        self._open: dict[Any, Response] = {}  # by caller
+        self._submit = submit
         self._take_over(Answer, self._answer)
         self._take_over(BeginStream, self._begin)
         self._take_over(Piece, self._piece)
@@ -49,7 +50,7 @@ class HttpDoor:
         """What is about an HTTP request is ours; the rest is whose it was."""
         before = self._loop.performers[kind]
         self._loop.performers[kind] = lambda command: (
-            perform(command) if command.invocation.caller in self._open else before(command)
+            before(command) if command.invocation.http is None else perform(command)
         )
 
     def handle(self, request: "Request", connection: "Connection") -> None:
@@ -62,13 +63,12 @@ class HttpDoor:
         if request.too_large or len(event) > MAX_EVENT:
             connection.respond(413, TEXT, f"the request makes an event of more than {MAX_EVENT} bytes\n".encode())
             return
-        self._open[connection] = Response(request.method == "HEAD")
         arn = settings.arn_for(settings.function_name)
-        invocation = Invocation(request_id, event, connection, arn, trace_id, wants_stream=True)
-        self._loop.tell(InvokeReceived(invocation))
+        response = Response(request.method == "HEAD")
+        invocation = Invocation(request_id, event, connection, arn, trace_id, wants_stream=True, http=response)
+        self._submit(InvokeReceived(invocation))
 
     def _turn_away(self, command: TurnAway) -> None:
-        del self._open[command.invocation.caller]
         if command.reason == TurnAway.FULL:
             command.invocation.caller.respond(429, TEXT, b"Rate exceeded")
         else:
@@ -76,7 +76,7 @@ class HttpDoor:
 
     def _answer(self, command: Answer) -> None:
         invocation = command.invocation
-        response = self._open.pop(invocation.caller)
+        response = invocation.http
         if command.is_error:
             self._fail(invocation)
             return
@@ -105,7 +105,7 @@ class HttpDoor:
             self._send_head(command.invocation, Head(200, [("Content-Type", command.content_type)]))
 
     def _send_head(self, invocation: Invocation, head: Head) -> None:
-        response = self._open[invocation.caller]
+        response = invocation.http
         response.head = head
         response.is_headless = False
         response.is_silent = response.is_silent or head.status in BODILESS
@@ -113,7 +113,7 @@ class HttpDoor:
             invocation.caller.begin(head.status, _headers(head, invocation))
 
     def _piece(self, command: Piece) -> None:
-        response = self._open[command.invocation.caller]
+        response = command.invocation.http
         data = command.data
         if response.is_headless:
             data = self._read_prelude(response, command)
@@ -144,7 +144,7 @@ class HttpDoor:
 
     def _end(self, command: EndStream) -> None:
         invocation = command.invocation
-        response = self._open.pop(invocation.caller)
+        response = invocation.http
         if response.is_headless:
             ended = not (response.is_broken or command.error_type)
             self._fail(invocation, NotHttp("it ended within its prelude") if ended else None)

@@ -5,7 +5,8 @@ Events go in with the instant they happened at; commands come out, to be carried
 Rules (service specification §3.3 to §3.7):
 
 1.  Init: external extensions are launched; once all have registered, the runtime starts; init ends well when the
-    runtime and every extension wait for their first event. It runs once, at boot, for at most 10 s.
+    runtime and every extension wait for their first event. It runs once, at boot, for at most 10 s
+    (longer where it runs ahead of callers: provisioned concurrency, snapshots).
 2.  An init that failed or took too long is repeated inside the next invocation, on that invocation's time.
 3.  One invocation at a time; the others wait in order. The phase begins when the invocation is taken up and ends when
     the runtime, having answered, and every extension that was told of it ask for their next event. The caller is
@@ -57,15 +58,14 @@ from .commands import (
     LaunchExtension,
     LetIn,
     Refuse,
-    ReportEnd,
     ReportExtension,
     ReportFault,
     ReportIdle,
     ReportInit,
-    ReportRuntimeDone,
-    ReportStart,
+    Restore,
     SetTimer,
     SpawnRuntime,
+    Subscribe,
     TerminateRuntime,
     TurnAway,
 )
@@ -87,14 +87,17 @@ from .events import (
     ResponseBegun,
     ResponseEnded,
     ResponsePosted,
+    RestorePolled,
     RuntimeExited,
     ShutdownRequested,
     SpawnFailed,
+    SubscriptionPosted,
     TimerFired,
 )
 from .extensions import Extension, Refusal, Roster
 from .faults import ExitCause, cause_of, error_body, extension_cause, known_error_type, too_large_body
 from .quick import deque
+from .reports import Reports
 from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
@@ -140,17 +143,14 @@ class Machine:
         self._is_in_init = False  # the current one had to begin with an init
         self._is_delivered = False  # the current one's event, to the runtime
         self._is_answered = False  # its caller
-        self._is_reported = False
         self._is_streaming = False  # its answer goes to the caller as it comes
-        self._began_at = 0.0  # of the invoke phase
-        self._spawned_at = 0.0
-        self._init_ms: float | None = None  # until the first REPORT has told it
         self._cause: ExitCause | None = None  # why the runtime's end is already known
         self._reason = ""  # of the shutdown that is under way
         self._closes_at = 0.0  # when its budget is used up
         self._is_stale = False  # the files of the function have changed under the runtime
         self._begins_again = False  # with init, once the reset that is under way has ended
         self._out: list[Record] = []
+        self._reports = Reports(self._out, is_provisioned)
 
     def __repr__(self) -> str:
         return f"<Machine {self.phase}, runtime {self.runtime}, {len(self._waiting)} waiting>"
@@ -174,7 +174,8 @@ class Machine:
         if handler is None:
             raise IllegalEvent(f"cannot take {event!r}: it is no event of this machine")
         handler(self, event, at)
-        out, self._out = self._out, []
+        out = self._out[:]
+        self._out.clear()
         return out
 
     # -- phases ---------------------------------------------------------------------------------------------------
@@ -194,8 +195,8 @@ class Machine:
 
     def _begin_init(self, at: float) -> None:
         """Rule 1, at boot or within an invocation."""
-        self._spawned_at = at
         self._cause = None
+        self._reports.init_begins(INIT if self.phase == INIT else INVOKE, self._current, at)
         self.roster.begin(self._external)
         self._out += [LaunchExtension(name) for name in self._external]
         if not self._external:
@@ -203,6 +204,7 @@ class Machine:
 
     def _spawn(self) -> None:
         self.runtime = STARTED
+        self._reports.runtime_begins()
         self._out.append(SpawnRuntime())
 
     def _proceed(self, at: float) -> None:
@@ -210,18 +212,16 @@ class Machine:
         if self.phase in (INIT, INVOKE) and self.runtime == ABSENT and self.roster.are_registered:
             self._spawn()
         elif self.phase == INIT and self.runtime == READY and self.roster.are_ready:
-            init_ms = self._end_init("success", at).duration_ms
-            self._init_ms = None if self._is_provisioned else init_ms
+            self._end_init("success", at)
             self.phase = IDLE
             self._advance(at)
         elif self.phase == INVOKE and not self._is_delivered:
             if self._polls and self.runtime == READY and self.roster.are_ready:
                 if self._is_in_init:
-                    self._report_init("invoke", "success", at)
+                    self._reports.init_ends("success", at)
                 self._deliver()
         elif self.phase == INVOKE and self.runtime == READY and self.roster.are_back:
-            if not self._is_reported:
-                self._report_end("success", "", at)
+            self._reports.end("success", at)
             self._out.append(CancelTimer(INVOKE_TIMER))
             self._current = None
             self.phase = IDLE
@@ -242,9 +242,9 @@ class Machine:
         if invocation.patience_s is not None:
             self._out.append(CancelTimer(PATIENCE + invocation.request_id))
         self.phase = INVOKE
-        self._began_at = at
-        self._is_delivered = self._is_answered = self._is_reported = self._is_streaming = False
-        self._out += [ReportStart(invocation), SetTimer(INVOKE_TIMER, at + self.timeout_s)]
+        self._is_delivered = self._is_answered = self._is_streaming = False
+        self._reports.begin(invocation, at)
+        self._out.append(SetTimer(INVOKE_TIMER, at + self.timeout_s))
         self._is_in_init = self.runtime == ABSENT
         if self._is_in_init:
             self._begin_init(at)  # rule 2
@@ -256,7 +256,7 @@ class Machine:
         self.runtime = RUNNING
         self._is_delivered = True
         self._is_in_init = False
-        deadline_at = self._began_at + self.timeout_s
+        deadline_at = self._reports.began_at + self.timeout_s
         self._out.append(Deliver(self._polls.pop(0), self._current, deadline_at))
         for extension in self.roster.subscribers(extensions.INVOKE):
             extension.state = extensions.RUNNING
@@ -277,15 +277,15 @@ class Machine:
 
     def _time_out(self, at: float) -> None:
         assert self._current is not None
-        ended_at = min(at, self._began_at + self.timeout_s)
+        ended_at = min(at, self._reports.began_at + self.timeout_s)
         message = f"Task timed out after {self.timeout_s:.2f} seconds"
         if not self._is_answered:
             self._out.append(ReportFault(self._current.request_id, message + "\n"))
             body = error_body("Sandbox.Timedout", f"RequestId: {self._current.request_id} Error: {message}")
             self._fail(body, "timeout", "Sandbox.Timedout", ended_at, "timeout")
-        elif not self._is_reported:
+        elif not self._reports.is_complete:
             self._out.append(ReportFault(self._current.request_id, message + "\n"))
-            self._report_end("timeout", "", ended_at)
+            self._reports.end("timeout", ended_at)
         self._close(RESET, TIMEOUT, at)
 
     # -- rule 6 ---------------------------------------------------------------------------------------------------
@@ -298,8 +298,8 @@ class Machine:
             self._out.append(EndStream(self._current, "Sandbox.Failure", body))
         elif self._current is not None and not self._is_answered:
             self._out.append(TurnAway(self._current, TurnAway.SHUTDOWN))
-        elif self._current is not None and not self._is_reported:
-            self._report_end("success", "", at)
+        elif self._current is not None:
+            self._reports.end("success", at)
         for invocation in self._waiting:
             self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
         self._waiting.clear()
@@ -396,26 +396,14 @@ class Machine:
         """Answer the current invocation with an error of the function, and report its end."""
         invocation = self._current
         assert invocation is not None
-        self._done(status, at, len(body), error_type)
+        self._reports.runtime_done(status, at, len(body), error_type)
         if status != "error" or not self.roster.subscribers(extensions.INVOKE):
-            self._report_end(status, error_type, at)
+            self._reports.end(status, at, error_type)
         if self._is_streaming:
             self._out.append(EndStream(invocation, error_type, body))
         else:
             self._out.append(Answer(invocation, body, is_error=True, kind=kind))
         self._is_answered = True
-
-    def _done(self, status: str, at: float, produced: int, error_type: str = "") -> None:
-        assert self._current is not None
-        duration_ms = (at - self._began_at) * 1e3
-        self._out.append(ReportRuntimeDone(self._current, status, duration_ms, produced, error_type))
-
-    def _report_end(self, status: str, error_type: str, at: float) -> None:
-        assert self._current is not None
-        duration_ms = (at - self._began_at) * 1e3
-        self._out.append(ReportEnd(self._current, status, duration_ms, self._init_ms, error_type))
-        self._init_ms = None
-        self._is_reported = True
 
     # -- the runtime's requests -----------------------------------------------------------------------------------
 
@@ -425,6 +413,7 @@ class Machine:
         elif self.runtime in (STARTED, RESPONDED, READY):
             self.runtime = READY
             self.roster.is_closed = True
+            self._reports.runtime_ends("success", at)
             self._polls.append(event.exchange)
             self._proceed(at)
         else:
@@ -462,9 +451,9 @@ class Machine:
             message = f"Exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
             self._out.append(Refuse(event.exchange, 413, "RequestEntityTooLarge", message))
             return
-        self._done("success", at, len(event.body))
+        self._reports.runtime_done("success", at, len(event.body))
         if not self.roster.subscribers(extensions.INVOKE):
-            self._report_end("success", "", at)
+            self._reports.end("success", at)
         self._out += [Answer(invocation, event.body), Accept(event.exchange)]
         self._is_answered = True
 
@@ -486,9 +475,9 @@ class Machine:
         if event.error_type:
             self._fail(event.error_body, "error", event.error_type, at)
         else:
-            self._done("success", at, event.produced)
+            self._reports.runtime_done("success", at, event.produced)
             if not self.roster.subscribers(extensions.INVOKE):
-                self._report_end("success", "", at)
+                self._reports.end("success", at)
             self._out.append(EndStream(self._current))
             self._is_answered = True
         self._out.append(Accept(event.exchange))
@@ -498,6 +487,14 @@ class Machine:
             self.runtime = RESPONDED
             self._fail(event.body, "error", known_error_type(event.error_type), at)
             self._out.append(Accept(event.exchange))
+
+    def _restore_polled(self, event: RestorePolled, at: float) -> None:
+        """No snapshot is taken: the runtime is restored as soon as it asks."""
+        if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN) or not self._reports.awaits_runtime:
+            self._refuse_transition(event.exchange, "RestoreReady")
+            return
+        self._reports.restore_begins(at)
+        self._out.append(Restore(event.exchange))
 
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
         if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN):
@@ -526,6 +523,13 @@ class Machine:
             if not self._is_delivered or self.phase == INIT:
                 self._out.append(ReportExtension(extension.name, extensions.READY, extension.events))
             self._proceed(at)
+
+    def _subscription_posted(self, event: SubscriptionPosted, at: float) -> None:
+        is_in_init = self.phase == INIT or (self.phase == INVOKE and self._is_in_init)
+        extension = self.roster.subscribe(event.identifier, event.api, is_in_init)
+        if self._is_let(extension, event.exchange):
+            assert isinstance(extension, Extension)
+            self._out.append(Subscribe(event.exchange, extension.name, event.api, event.body))
 
     def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
         extension = self.roster.fail(event.identifier, event.at_init)
@@ -592,14 +596,14 @@ class Machine:
         elif self.phase == INVOKE:
             assert self._current is not None
             if self._is_in_init:
-                self._report_init("invoke", "error", at, cause.error_type)
+                self._reports.init_ends("error", at, cause.error_type)
             if not self._is_answered:
                 self._report_cause(self._current.request_id, cause)
                 in_init = "init-failure" if cause.body is None else "init-error"
                 kind = in_init if self._is_in_init else "exit"
                 self._fail(cause.body_for(self._current.request_id), "failure", cause.error_type, at, kind)
-            elif not self._is_reported:
-                self._report_end("success", "", at)
+            else:
+                self._reports.end("success", at)
         self._close(RESET, FAILURE, at)
 
     def _report_cause(self, request_id: str, cause: ExitCause) -> None:
@@ -607,15 +611,9 @@ class Machine:
             prefix = f"RequestId: {request_id} " if request_id else ""
             self._out.append(ReportFault("", f"{prefix}Error: {cause.message}\n{cause.payload_type}"))
 
-    def _end_init(self, status: str, at: float, error_type: str = "") -> ReportInit:
+    def _end_init(self, status: str, at: float, error_type: str = "") -> None:
         self._out.append(CancelTimer(INIT_TIMER))
-        self.init_result = self._report_init("init", status, at, error_type)
-        return self.init_result
-
-    def _report_init(self, phase: str, status: str, at: float, error_type: str = "") -> ReportInit:
-        report = ReportInit(phase, status, (at - self._spawned_at) * 1e3, error_type)
-        self._out.append(report)
-        return report
+        self.init_result = self._reports.init_ends(status, at, error_type)
 
 
 # How the Runtime API names the states in its refusals.
@@ -638,9 +636,11 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ResponsePosted: Machine._response_posted,
     ErrorPosted: Machine._error_posted,
     InitErrorPosted: Machine._init_error_posted,
+    RestorePolled: Machine._restore_polled,
     ExtensionRegistered: Machine._extension_registered,
     ExtensionPolled: Machine._extension_polled,
     ExtensionErrorPosted: Machine._extension_error_posted,
+    SubscriptionPosted: Machine._subscription_posted,
     ExtensionExited: Machine._extension_exited,
     LaunchFailed: Machine._launch_failed,
     RuntimeExited: Machine._runtime_exited,

@@ -1,4 +1,4 @@
-"""The shell around the machine: one thread, one selector, sockets, pipes, signals and timers.
+"""The shell around one environment's machine: its processes, their pipes, its timers and its part of the log.
 
 It feeds events in and carries commands out. What a command means on the wire is the doors' business: they register a
 performer for each command type that is theirs.
@@ -6,7 +6,6 @@ performer for each command type that is theirs.
 
 import os
 import select
-import sys
 import time
 
 from .commands import (
@@ -20,17 +19,23 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
+    ReportRestore,
+    ReportRestoreStart,
     ReportRuntimeDone,
     ReportStart,
     SetTimer,
     SpawnRuntime,
     TerminateRuntime,
 )
-from .events import ExtensionExited, PollLost, ShutdownRequested, TimerFired
+from .events import ExtensionExited, PollLost, TimerFired
+from .frames import FrameReader
 from .listener import Listener
-from .output import PAUSE_S, LineReader, Log, end_lines, extension_line, init_report_line, start_line, timestamp
+from .output import LineReader
 from .process import Started
-from .quick import deque, signal
+from .quick import deque
+from .selector import READ
 from .supervisor import RUNTIME
 
 TYPE_CHECKING = False
@@ -42,8 +47,12 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .http1 import Request
     from .lifecycle import Machine
+    from .log_lines import Lines
+    from .output import Log
     from .records import Record
+    from .selector import Selector
     from .settings import Settings
+    from .strand import Strand
     from .supervisor import Supervisor
 
     class Door(Protocol):
@@ -68,35 +77,42 @@ if TYPE_CHECKING:
 MAX_SILENCE_S = 60.0
 SWEEP_TIMER, MEMORY_TIMER = "sweep", "memory"
 MEMORY_PERIOD_S = 0.05
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
+BRIEF_MS, MEASURE_PERIOD_S = 2.0, 0.01
 
 
 class Loop:
-    """Owns every descriptor of the process."""
+    """Carries out what the machine says, on a selector that it may share with other environments."""
 
     def __init__(
-        self, machine: "Machine | ConcurrentMachine", settings: "Settings", supervisor: "Supervisor", log: Log
+        self,
+        machine: "Machine | ConcurrentMachine",
+        settings: "Settings",
+        supervisor: "Supervisor",
+        log: "Log | Strand",
+        lines: "Lines",
+        selector: "Selector",
     ) -> None:
+        self.selector = selector
+        self.watch = selector.watch
+        self.forget = selector.forget
         self.machine = machine
         self.settings = settings
         self.supervisor = supervisor
         self.log = log
+        self.on_exit: Callable[[], None] = selector.stop
+        self.lines = lines  # what the log says of the machine's reports
+        self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that the parties print
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
+        self._measured_at = 0.0
+        self._unwritten: list[ReportEnd] = []
         self._last_fault = ""
         self._last_hint = ""
-        self._epoll = select.epoll()
-        self._watched: dict[int, Callable[[int], None]] = {}
-        self._timers: dict[str, float] = {}
-        self._repeated: dict[str, tuple[float, Callable[[], None]]] = {}  # timers of the shell, not of the machine
         self._pipes: list[LineReader] = []
         self._pipes_ready = select.poll()
         self._listeners: list[Listener] = []
         self._events: deque[Record] = deque()
         self._is_telling = False
-        self._is_over = False
-        self._log_is_watched = False
         self.performers: dict[type, Callable[[Any], None]] = {
             SpawnRuntime: self._spawn,
             LaunchExtension: self._launch,
@@ -105,128 +121,69 @@ class Loop:
             TerminateRuntime: lambda _: supervisor.terminate_runtime(),
             SetTimer: self._set_timer,
             CancelTimer: self._cancel_timer,
+            ReportInitStart: self.report,
+            ReportInitRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportInit: self._report_init,
+            ReportRestoreStart: self.report,
+            ReportRestore: self.report,
             ReportStart: self._report_start,
             ReportFault: self._report_fault,
-            ReportExtension: self._report_extension,
-            ReportRuntimeDone: lambda _: None,
+            ReportExtension: self.report,
+            ReportRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportIdle: lambda _: None,
             ReportEnd: self._report_end,
             Exit: self._exit,
         }
-
-    # -- running --------------------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Serve until the machine says Exit."""
         self.repeat(SWEEP_TIMER, MAX_SILENCE_S / 4, self._sweep)
-        while not self._is_over:
-            ready = self._epoll.poll(self._until_next_event())
-            if self.log.has_backlog and not self.log.is_blocked and (not ready or self.log.is_due(time.monotonic())):
-                self.log.flush()
-            for fd, mask in ready:
-                watcher = self._watched.get(fd)
-                if watcher is not None:
-                    self._guarded(lambda watcher=watcher, mask=mask: watcher(mask))  # type: ignore[misc]
-            self._guarded(self._fire_timers)
-            self._watch_log()
-        self._drain()
-        self.log.flush()
-
-    def _guarded(self, action: "Callable[[], None]") -> None:
-        """One thing that goes wrong must not end PID 1, and with it the container."""
-        try:
-            action()
-        except Exception:
-            import traceback
-
-            sys.stderr.write(f"rie: {traceback.format_exc()}")
 
     def tell(self, event: "Record") -> None:
         """Feed the machine, and do what it says; events that come up meanwhile are fed after."""
-        self._events.append(event)
         if self._is_telling:
+            self._events.append(event)
             return
         self._is_telling = True
+        events, accept, performers = self._events, self.machine.accept, self.performers
         try:
-            while self._events:
-                for command in self.machine.accept(self._events.popleft(), time.monotonic()):
-                    self.performers[type(command)](command)
+            while True:
+                for command in accept(event, time.monotonic()):
+                    performers[type(command)](command)
+                if self._unwritten:
+                    self._write_ends()
+                if not events:
+                    return
+                event = events.popleft()
         finally:
             self._is_telling = False
 
-    def watch(self, fd: int, mask: int, watcher: "Callable[[int], None]") -> None:
-        """Call `watcher(mask)` when `fd` is ready; replaces what was watched of it."""
-        if fd in self._watched:
-            self._epoll.modify(fd, mask)
-        else:
-            self._epoll.register(fd, mask)
-        self._watched[fd] = watcher
-
-    def forget(self, fd: int) -> None:
-        """Stop watching `fd`, which is still open."""
-        if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
-
-    def _until_next_event(self) -> float:
-        timeout = max(0.0, min(self._timers.values()) - time.monotonic())
-        return min(timeout, PAUSE_S) if self.log.has_backlog and not self.log.is_blocked else timeout
-
-    def _fire_timers(self) -> None:
-        now = time.monotonic()
-        for name in [name for name, at in self._timers.items() if at <= now]:
-            if name in self._repeated:
-                interval_s, action = self._repeated[name]
-                self._timers[name] = now + interval_s
-                action()
-            elif name == MEMORY_TIMER:
-                self._check_memory()
-            else:
-                del self._timers[name]
-                self.tell(TimerFired(name))
-
     def repeat(self, name: str, interval_s: float, action: "Callable[[], None]") -> None:
         """Call `action` every `interval_s` seconds from now on; replaces what had that name."""
-        self._repeated[name] = (interval_s, action)
-        self._timers[name] = time.monotonic() + interval_s
+        self.selector.repeat((self, name), interval_s, action)
+
+    def _set_timer(self, command: SetTimer) -> None:
+        name = command.name
+        self.selector.at((self, name), command.at, lambda: self.tell(TimerFired(name)))
+
+    def _cancel_timer(self, command: CancelTimer) -> None:
+        self.selector.cancel((self, command.name))
+
+    def once(self, name: str, at: float, action: "Callable[[], None]") -> None:
+        """Call `action` at an instant (monotonic seconds); replaces what had that name."""
+        self.selector.at((self, name), at, action)
 
     def _sweep(self) -> None:
         for listener in self._listeners:
             listener.close_stalled(time.monotonic() - MAX_SILENCE_S)
-        self._reap()
-        self._reap()
-
-    def _set_timer(self, command: SetTimer) -> None:
-        self._timers[command.name] = command.at
-
-    def _cancel_timer(self, command: CancelTimer) -> None:
-        self._timers.pop(command.name, None)
 
     def _exit(self, _: Exit) -> None:
-        self._is_over = True
+        self.drain()
+        self.supervisor.close()
+        self.on_exit()
 
-    # -- signals and the runtime's process ------------------------------------------------------------------------
+    # -- processes ------------------------------------------------------------------------------------------------
 
-    def watch_signals(self) -> None:
-        """Before the first process is started, so that no end of one is missed."""
-        read, write = os.pipe()
-        os.set_blocking(read, False)
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
-        self.watch(read, READ, lambda _: self._signalled(read))
-
-    def _signalled(self, fd: int) -> None:
-        numbers = os.read(fd, 4096)
-        self._reap()
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self.tell(ShutdownRequested())
-
-    def _reap(self) -> None:
-        exits = self.supervisor.reap()
-        if exits:
-            self._drain()
+    def ended(self, exits: "list[Record]") -> None:
+        """Processes of this environment have ended."""
+        self.drain()
         for exited in exits:
             name = exited.name if isinstance(exited, ExtensionExited) else RUNTIME
             self._close_pipes(name)
@@ -239,10 +196,9 @@ class Loop:
     def _watch_memory(self) -> None:
         """Where the kernel does not limit the function, look often enough, as long as it works."""
         if self.supervisor.watched_mb:
-            self._timers[MEMORY_TIMER] = time.monotonic() + MEMORY_PERIOD_S
+            self.selector.at((self, MEMORY_TIMER), time.monotonic() + MEMORY_PERIOD_S, self._check_memory)
 
     def _check_memory(self) -> None:
-        del self._timers[MEMORY_TIMER]
         if self.supervisor.kill_if_too_large():
             limit_mb = self.supervisor.watched_mb
             self.log.write(f"rie: the function held more than its {limit_mb} MB and was killed\n".encode())
@@ -257,7 +213,7 @@ class Loop:
             self.tell(result)
             return
         for fd in result.pipes:
-            reader = LineReader(fd, self.log, name)
+            reader = LineReader(fd, self, name) if name else FrameReader(fd, self)
             self._pipes.append(reader)
             self._pipes_ready.register(fd, select.POLLIN)
             self.watch(fd, READ, lambda _, reader=reader: self._read_pipe(reader))  # type: ignore[misc]
@@ -266,7 +222,7 @@ class Loop:
         if not reader.read():
             self._close_pipe(reader)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Take what the parties have printed until now."""
         for fd, _ in self._pipes_ready.poll(0):
             for reader in [reader for reader in self._pipes if reader.fd == fd]:
@@ -274,7 +230,7 @@ class Loop:
 
     def _close_pipes(self, name: str) -> None:
         for reader in [reader for reader in self._pipes if reader.name == name]:
-            reader.flush()
+            reader.end()
             self._close_pipe(reader)
 
     def _close_pipe(self, reader: LineReader) -> None:
@@ -285,12 +241,28 @@ class Loop:
 
     # -- the log --------------------------------------------------------------------------------------------------
 
+    def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+        """As `output.Taker.take_lines`."""
+        kept = self.lines.kept(text, is_record) if self.lines.has_filter else text
+        if kept:
+            self.log.write(kept)
+        if self.tap is not None:
+            self.tap(name, text, is_record)
+
+    def report(self, report: "Record") -> None:
+        """Write what a report says, after what the parties have printed before it."""
+        self.drain()
+        self._say(report)
+
+    def _say(self, report: "Record") -> None:
+        text = self.lines.of(report, self.used_mb)
+        if text:
+            self.log.write(text.encode("utf-8", "surrogateescape"))
+
     def _report_init(self, report: ReportInit) -> None:
-        self._drain()
-        if (report.status != "success" or self.settings.is_provisioned) and not self.settings.is_compat:
-            self.log.write(init_report_line(report).encode())
-            if not self.settings.is_managed:
-                self._hint(report.error_type)
+        self.report(report)
+        if report.status != "success" and not self.settings.is_compat and not self.settings.is_managed:
+            self._hint(report.error_type)
 
     def _hint(self, error_type: str) -> None:
         """Say what to check, once."""
@@ -301,49 +273,41 @@ class Loop:
             self._last_hint = hint
             self.log.write(f"rie: {hint}\n".encode("utf-8", "surrogateescape"))
 
-    def _report_extension(self, report: ReportExtension) -> None:
-        if not self.settings.is_compat:
-            self.log.write(extension_line(report).encode())
-
     def _report_start(self, command: ReportStart) -> None:
+        self._write_ends()  # of the one before, where both come of the same event
         self._watch_memory()
-        self._drain()
+        self.drain()
         self.log.begin()
-        self.log.write(start_line(command.invocation.request_id, self.settings.function_version).encode())
+        self._say(command)
 
     def _report_fault(self, fault: ReportFault) -> None:
         self._last_fault = fault.text
-        self._drain()
-        if self.settings.is_compat:
-            return
-        prefix = f"{timestamp()} {fault.request_id} " if fault.request_id else ""
-        self.log.write(f"{prefix}{fault.text}\n".encode())
+        self.report(fault)
 
     def _report_end(self, report: ReportEnd) -> None:
-        self._drain()
+        """Measured and written at once for callers who are told of it, for the others once they have their answer."""
+        self.drain()
         for reader in self._pipes:
             reader.flush()
-        self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
+        if report.invocation.wants_log or self.settings.is_managed or self.tap is not None:
+            self._write_end(report)
+        else:
+            self._unwritten.append(report)
+
+    def _write_ends(self) -> None:
+        reports, self._unwritten = self._unwritten, []
+        for report in reports:
+            self._write_end(report)
+
+    def _write_end(self, report: ReportEnd) -> None:
+        now = time.monotonic()
+        # What a process has held at most is not forgotten while it lives: a look after each of the shortest invocations
+        # would cost a tenth of their time and tell the same.
+        if report.duration_ms > BRIEF_MS or now > self._measured_at + MEASURE_PERIOD_S or report.status != "success":
+            self._measured_at = now
+            self.used_mb = max(self.used_mb, self.supervisor.peak_mb())
         self.last_report = report
-        if self.settings.is_compat:
-            from .compat import end_lines as compat_end_lines
-
-            self.log.write(compat_end_lines(report, self.settings.memory_mb).encode())
-            return
-        self.log.write(end_lines(report, self.settings.memory_mb, self.used_mb).encode())
-
-    def _watch_log(self) -> None:
-        """Have the backlog written as its reader takes it."""
-        if self.log.is_blocked == self._log_is_watched:
-            return
-        self._log_is_watched = self.log.is_blocked
-        if not self._log_is_watched:
-            self.forget(self.log.fd)
-            return
-        try:
-            self.watch(self.log.fd, WRITE, lambda _: self.log.flush())
-        except PermissionError:
-            self._log_is_watched = False  # a regular file is always ready and can't be watched
+        self._say(report)
 
     # -- listeners and connections --------------------------------------------------------------------------------
 

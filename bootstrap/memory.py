@@ -82,11 +82,40 @@ def limit_kb() -> int:
     return NO_LIMIT_KB
 
 
-def oom_kills() -> int:
-    """How often the kernel has killed in this container for want of memory."""
-    for path in OOM_COUNTERS:
+class OomKills:
+    """Whether the kernel has killed, asked by whoever has lost a process; each kill is told once."""
+
+    def __init__(self, paths: "tuple[str, ...]" = OOM_COUNTERS) -> None:
+        self._paths = paths
+        self._seen = oom_kills(paths)
+
+    def have_risen(self) -> bool:
+        """Whether there were any since the last call."""
+        before, self._seen = self._seen, oom_kills(self._paths)
+        return self._seen > before
+
+
+def oom_kills(paths: "tuple[str, ...]" = OOM_COUNTERS) -> int:
+    """How often the kernel has killed for want of memory, by the first of these counters that is there."""
+    for path in paths:
         for line in read(path).decode("ascii", "replace").splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill" and value.isdigit():
                 return int(value)
     return 0
+
+
+def strays(runtime_api: str) -> "list[int]":
+    """Children of ours that began as those of a runtime at this address, and whose own parent has ended."""
+    mark = b"AWS_LAMBDA_RUNTIME_API=" + runtime_api.encode()
+    children = read(f"/proc/self/task/{os.getpid()}/children").split()
+    return [int(pid) for pid in children if mark in read_all(f"/proc/{int(pid)}/environ").split(b"\0")]
+
+
+def read_all(path: str) -> bytes:
+    """A file of the kernel's of any length; empty if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

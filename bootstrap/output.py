@@ -11,7 +11,16 @@ from .wire import MAX_LOG_TAIL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .commands import ReportEnd, ReportExtension, ReportInit
+    from typing import Protocol
+
+    from .commands import ReportEnd, ReportExtension, ReportInit, ReportRestore, ReportSubscription
+
+    class Taker(Protocol):
+        """Who takes what the parties print."""
+
+        def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+            """Whole lines of the party `name`, newline included, or one record of perhaps several."""
+
 
 MAX_LINE = 262_144  # a longer line is cut into several, as the service does
 MAX_BACKLOG = 4_194_304  # bytes that wait for a slow reader before lines are dropped
@@ -111,10 +120,10 @@ def _open_log(path: str) -> int:
 class LineReader:
     """Cuts what a pipe of the party `name` gives into lines."""
 
-    def __init__(self, fd: int, log: Log, name: str = "") -> None:
+    def __init__(self, fd: int, taker: "Taker", name: str = "") -> None:
         self.fd = fd
         self.name = name
-        self._log = log
+        self._take_lines = taker.take_lines
         self._partial = bytearray()
 
     def read(self) -> bool:
@@ -127,7 +136,7 @@ class LineReader:
             except OSError:
                 data = b""
             if not data:
-                self.flush()
+                self.end()
                 return False
             self._take(data)
             if len(data) < PIPE_READ:
@@ -135,26 +144,50 @@ class LineReader:
         return True
 
     def _take(self, data: bytes) -> None:
+        if len(self._partial) + len(data) > MAX_LINE:
+            data = self._cut(data)
         end = data.rfind(b"\n") + 1
         if end:
-            self._log.write(bytes(self._partial) + data[:end])
+            self._take_lines(self.name, bytes(self._partial) + data[:end], False)
             self._partial = bytearray(data[end:])
         else:
             self._partial += data
-        while len(self._partial) > MAX_LINE:
-            self._log.write(bytes(self._partial[:MAX_LINE]) + b"\n")
-            del self._partial[:MAX_LINE]
+
+    def _cut(self, data: bytes) -> bytes:
+        """Pass on the line that is too long, in parts that end where a character does; what comes after it."""
+        end = data.find(b"\n") + 1 or len(data)
+        self._partial += data[:end]
+        while len(self._partial) - self._partial.endswith(b"\n") > MAX_LINE:
+            at = character_end(self._partial, MAX_LINE)
+            self._take_lines(self.name, bytes(self._partial[:at]) + b"\n", False)
+            del self._partial[:at]
+        if self._partial.endswith(b"\n"):
+            self._take_lines(self.name, bytes(self._partial), False)
+            self._partial.clear()
+        return data[end:]
 
     def flush(self) -> None:
         """Pass on a line that has no end yet, because what it belongs to is over."""
         if self._partial:
-            self._log.write(bytes(self._partial) + b"\n")
+            self._take_lines(self.name, bytes(self._partial) + b"\n", False)
             self._partial.clear()
 
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.flush()
 
-def timestamp() -> str:
-    """Now, as the service writes it: 2025-11-25T02:26:54.123Z."""
-    now = time.time()
+
+def character_end(text: bytearray, most: int) -> int:
+    """The last place at or before `most` where no character of UTF-8 is cut."""
+    at = most
+    while at > most - 4 and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+def timestamp(at: "float | None" = None) -> str:
+    """An instant (seconds since 1970; now), as the service writes it: 2025-11-25T02:26:54.123Z."""
+    now = time.time() if at is None else at
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
 
 
@@ -164,6 +197,23 @@ def timestamp() -> str:
 def init_start_line(version: str) -> str:
     """INIT_START, once for each environment."""
     return f"INIT_START Runtime Version: rie:{version}\tRuntime Version ARN: \n"
+
+
+def restore_start_line(version: str) -> str:
+    """RESTORE_START, of a runtime that asks to be restored from a snapshot."""
+    return f"RESTORE_START Runtime Version: rie:{version}\tRuntime Version ARN: \n"
+
+
+def restore_report_line(report: "ReportRestore") -> str:
+    """RESTORE_REPORT, only for hooks that did not end well."""
+    line = f"RESTORE_REPORT Restore Duration: {report.duration_ms:.2f} ms\tStatus: {report.status}"
+    return f"{line}\tError Type: {report.error_type}\n" if report.error_type else f"{line}\n"
+
+
+def subscription_line(report: "ReportSubscription") -> str:
+    """TELEMETRY or LOGS, when an extension has subscribed."""
+    types = ",".join(kind.capitalize() for kind in report.types)
+    return f"{report.api.upper()}\tName: {report.name}\tState: {report.state}\tTypes: [{types}]\n"
 
 
 def init_report_line(report: "ReportInit") -> str:
@@ -187,8 +237,12 @@ def start_line(request_id: str, version: str) -> str:
 
 def billed_ms(report: "ReportEnd") -> int:
     """Whole milliseconds, init included where it was part of this invocation's environment starting."""
-    total = report.duration_ms + (report.init_ms or 0.0)
-    return max(1, int(total) + (total > int(total)))
+    return max(1, whole_ms(report.duration_ms + (report.init_ms or 0.0)))
+
+
+def whole_ms(duration_ms: float) -> int:
+    """Whole milliseconds, a begun one counted."""
+    return int(duration_ms) + (duration_ms > int(duration_ms))
 
 
 def end_lines(report: "ReportEnd", memory_mb: int, used_mb: int) -> str:
@@ -201,6 +255,9 @@ def end_lines(report: "ReportEnd", memory_mb: int, used_mb: int) -> str:
     )
     if report.init_ms is not None:
         line += f"Init Duration: {report.init_ms:.2f} ms\t"
+    if report.restore_ms is not None:
+        billed = whole_ms(report.restore_ms)
+        line += f"Restore Duration: {report.restore_ms:.2f} ms\tBilled Restore Duration: {billed} ms\t"
     if report.status == "timeout":
         line += "Status: timeout"
     elif report.status == "failure":

@@ -4,9 +4,12 @@ import os
 
 from .quick import signal
 from .records import Record
+from .wire import LOG_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from resource import struct_rusage
     from typing import NoReturn
 
 MAX_OPEN_FILES = 1_024  # AWS limit
@@ -14,13 +17,15 @@ INVALID_ENTRYPOINT, INVALID_WORKING_DIRECTORY = "Runtime.InvalidEntrypoint", "Ru
 
 
 class Program(Record):
-    """What to start: `user` None leaves the process as we are."""
+    """What to start: `user` None leaves the process as we are; `has_log_fd` gives it LOG_FD beside standard output."""
 
     argv: "list[str]"
     variables: "dict[str, str]"
     working_directory: str
     user: "tuple[int, int] | None"
     must_change_user: bool = False
+    cgroup: str = ""  # the file by which it joins one
+    has_log_fd: bool = False
 
 
 class Started(Record):
@@ -35,6 +40,18 @@ class NotStarted(Record):
 
     error_type: str
     message: str
+
+
+def ended() -> "Iterator[tuple[int, int, struct_rusage]]":
+    """Collect our children that have ended: pid, wait status, and what they used."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status, usage
 
 
 def start(program: Program) -> "Started | NotStarted":
@@ -78,6 +95,9 @@ def _become(program: Program, out: int, err: int, fault: int) -> "NoReturn":
         os.dup2(nothing, 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
+        _join(program.cgroup)
+        if program.has_log_fd:
+            os.dup2(out, LOG_FD)
         _limit_files()
         _prefer_for_oom()
         if program.user is not None:
@@ -102,6 +122,13 @@ def _become(program: Program, out: int, err: int, fault: int) -> "NoReturn":
         os.write(fault, f"Sandbox.Failure {error!r}".encode()[:512])
     finally:
         os._exit(127)
+
+
+def _join(path: str) -> None:
+    if path:
+        fd = os.open(path, os.O_WRONLY)
+        os.write(fd, b"0")
+        os.close(fd)
 
 
 def _limit_files() -> None:

@@ -4,8 +4,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections import deque
+    from itertools import islice
 else:
     import _signal as signal
     from _collections import deque
+    from itertools import islice
 
-__all__ = ["deque", "signal"]
+__all__ = ["deque", "islice", "signal"]

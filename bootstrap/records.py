@@ -24,11 +24,12 @@ class Record:
         names = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
         cls._fields = names
         if names:
-            scope: dict[str, Any] = {f"_{n}": cls.__dict__[n] for n in names if n in cls.__dict__}
-            parameters = ", ".join(f"{n}=_{n}" if f"_{n}" in scope else n for n in names)
-            body = "\n".join(f"    self.{n} = {n}" for n in names)
-            exec(f"def __init__(self, {parameters}):\n{body}", scope)
-            cls.__init__ = scope["__init__"]  # type: ignore[method-assign]
+
+            def first_init(self: "Any", *values: "Any", **named: "Any") -> None:
+                cls.__init__ = _made_init(cls)  # type: ignore[method-assign]
+                cls.__init__(self, *values, **named)
+
+            cls.__init__ = first_init  # type: ignore[method-assign]
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
@@ -39,6 +40,16 @@ class Record:
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
         return f"{type(self).__name__}({inside})"
+
+
+def _made_init(cls: type) -> "Any":
+    """A constructor as if written by hand; made for the first instance, since most records are of none at start-up."""
+    names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+    scope: dict[str, Any] = {f"_{n}": cls.__dict__[n] for n in names if n in cls.__dict__}
+    parameters = ", ".join(f"{n}=_{n}" if f"_{n}" in scope else n for n in names)
+    body = "\n".join(f"    self.{n} = {n}" for n in names)
+    exec(f"def __init__(self, {parameters}):\n{body}", scope)
+    return scope["__init__"]
 
 
 def replace(record: "T", **changes: "Any") -> "T":

@@ -2,8 +2,16 @@
 
 import time
 
-from .commands import Accept, BeginStream, Deliver, Piece, Refuse
-from .events import ErrorPosted, InitErrorPosted, NextPolled, ResponseBegun, ResponseEnded, ResponsePosted
+from .commands import Accept, BeginStream, Deliver, Piece, Refuse, Restore
+from .events import (
+    ErrorPosted,
+    InitErrorPosted,
+    NextPolled,
+    ResponseBegun,
+    ResponseEnded,
+    ResponsePosted,
+    RestorePolled,
+)
 from .faults import error_body
 from .ids import new_id
 from .wire import (
@@ -51,6 +59,7 @@ class RuntimeApi:
         loop.performers[BeginStream] = self._begin_stream
         loop.performers[Deliver] = self._deliver
         loop.performers[Accept] = lambda command: command.exchange.respond(202, JSON, STATUS_OK)
+        loop.performers[Restore] = lambda command: command.exchange.respond(200, JSON)
         loop.performers[Refuse] = self._refuse
 
     def handle(self, request: "Request", connection: "Connection") -> bool:
@@ -69,7 +78,7 @@ class RuntimeApi:
                 return True
             if self._is_restored and parts == ["restore", "next"]:
                 if self._is(request, connection, "GET"):
-                    connection.respond(200, JSON)  # no snapshot is taken: the runtime is restored as soon as it asks
+                    self._loop.tell(RestorePolled(connection))
                 return True
             if parts == ["init", "error"] or (self._is_restored and parts == ["restore", "error"]):
                 if self._is(request, connection, "POST"):

@@ -6,8 +6,8 @@ import time
 from .errors import SettingsError
 from .ids import new_id
 from .packing import unpack
-from .records import Record
-from .wire import ENV_LOG, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, PRIVATE_VARIABLES
+from .records import Record, replace
+from .wire import ENV_LOG, ENV_LOG_FD, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, LOG_FD, PRIVATE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
 RUNTIME_API = "127.0.0.1:9001"
 FRONT_DOOR = "0.0.0.0:8080"
+EPHEMERAL_STORAGE = "AWS_LAMBDA_FUNCTION_EPHEMERAL_STORAGE"  # MB, as the function's configuration names it
+MAX_ENVIRONMENTS = 64  # each has three listeners' worth of descriptors at rest, and a process's memory
 UNPRIVILEGED = (993, 990)  # uid and gid of functions, as on the service
 
 # What functions see unless the image sets it (service spec §3.8).
@@ -42,6 +44,7 @@ NOT_FOR_EXTENSIONS = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -74,6 +77,12 @@ class Settings(Record):
     profile: str = "aws"
     has_http_mode: bool = False  # requests that are no Invoke are events of a function URL
     origins: "tuple[str, ...]" = ()  # whose pages may call us from a browser; "*" for all
+    environments: int = 1  # how many there are behind the front door
+    number: int = 1  # which of them this one is
+    tmp_mb: int = 0  # what /tmp may hold; 0: no matter
+    log_format: str = "Text"  # or "JSON"
+    application_level: str = "INFO"  # of the lines that are written, where the format is JSON
+    system_level: str = "INFO"  # likewise, of what the platform says
     watched: str = ""  # the directory whose changes restart the runtime
 
     @property
@@ -117,6 +126,8 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
 
         seen, timeout_s = {**VARIABLES, **seen}, str(TIMEOUT_S)
     variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
+    if profile != "compat" and _concurrency(seen) is None:  # where processes share a pipe, they cut into each other
+        variables[ENV_LOG_FD] = str(LOG_FD)
     return Settings(
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
@@ -141,6 +152,11 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         profile=profile,
         has_http_mode=_is_on(environ, "RIE_HTTP") and not environ.get(ENV_SOCKET),
         origins=() if environ.get(ENV_SOCKET) else _origins(environ.get("RIE_CORS", "")),
+        environments=1 if environ.get(ENV_SOCKET) else _environments(environ),
+        tmp_mb=0 if environ.get(ENV_SOCKET) else int(_number(seen, EPHEMERAL_STORAGE, 0, default="0")),
+        log_format="JSON" if variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON" else "Text",
+        application_level=_application_level(variables),
+        system_level=_choice(environ, "RIE_SYSTEM_LOG_LEVEL", ("INFO", "DEBUG", "WARN")),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
@@ -188,9 +204,9 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     variables.setdefault("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
     variables.setdefault("AWS_DEFAULT_REGION", variables["AWS_REGION"])
     variables.setdefault("AWS_LAMBDA_LOG_GROUP_NAME", f"/aws/lambda/{name}")
-    stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
-    variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", stream)
+    variables.setdefault("AWS_LAMBDA_LOG_STREAM_NAME", log_stream(version))
     variables.pop("AWS_LAMBDA_FUNCTION_TIMEOUT", None)
+    variables.pop(EPHEMERAL_STORAGE, None)
     variables["AWS_LAMBDA_RUNTIME_API"] = variables["AWS_LAMBDA_METADATA_API"] = runtime_api
     variables["AWS_LAMBDA_METADATA_TOKEN"] = new_id()
     return variables
@@ -204,6 +220,31 @@ def _memory_limit(values: "Mapping[str, str]", is_managed: bool) -> int:
 
 def _concurrency(values: "Mapping[str, str]") -> "int | None":
     return int(_number(values, "AWS_LAMBDA_MAX_CONCURRENCY", 1)) if values.get("AWS_LAMBDA_MAX_CONCURRENCY") else None
+
+
+def _environments(environ: "Mapping[str, str]") -> int:
+    count = _number(environ, "RIE_ENVIRONMENTS", 1, default="1")
+    if count != int(count) or count > MAX_ENVIRONMENTS:
+        raise SettingsError(f"cannot read RIE_ENVIRONMENTS: it is a whole number from 1 to {MAX_ENVIRONMENTS}")
+    return int(count)
+
+
+def one_of_several(settings: Settings, number: int, runtime_api: "tuple[str, int]") -> Settings:
+    """The settings of a further environment: its own address, log stream and token; all else is the same."""
+    host = f"[{runtime_api[0]}]" if ":" in runtime_api[0] else runtime_api[0]
+    address = f"{host}:{runtime_api[1]}"
+    own = {
+        "AWS_LAMBDA_RUNTIME_API": address,
+        "AWS_LAMBDA_METADATA_API": address,
+        "AWS_LAMBDA_METADATA_TOKEN": new_id(),
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream(settings.function_version),
+    }
+    return replace(settings, number=number, runtime_api=runtime_api, variables={**settings.variables, **own})
+
+
+def log_stream(version: str) -> str:
+    """A name as the service gives it."""
+    return f"{time.strftime('%Y/%m/%d', time.gmtime())}/[{version}]{os.urandom(16).hex()}"
 
 
 def _extensions(directory: str) -> "tuple[str, ...]":
@@ -231,6 +272,12 @@ def _choice(environ: "Mapping[str, str]", name: str, choices: "tuple[str, ...]")
     if text not in choices:
         raise SettingsError(f"cannot read {name}: {text!r} is none of {', '.join(choices)}")
     return text
+
+
+def _application_level(variables: "Mapping[str, str]") -> str:
+    """A function's own variable: what is no level is as good as none."""
+    level = variables.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    return level if level in LEVELS else "INFO"
 
 
 def _origins(text: str) -> "tuple[str, ...]":

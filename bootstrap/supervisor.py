@@ -7,9 +7,13 @@ from .events import ExtensionExited, LaunchFailed, RuntimeExited, SpawnFailed
 from .process import NotStarted, Program, Started
 from .quick import signal
 from .settings import BOOTSTRAPS, Settings
+from .wire import ENV_LOG_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from resource import struct_rusage
+
+    from .cgroup import Cgroup
     from .records import Record
 
 MAX_MEASURED = 64  # processes; a fork bomb has more, and the kernel's limits are what counts then
@@ -19,16 +23,36 @@ RUNTIME = ""  # the runtime's name among the parties; extensions have names
 class Supervisor:
     """At most one runtime process at a time, and one for each external extension."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kills: "memory.OomKills | None" = None, is_alone: bool = True) -> None:
+        """`kills` is the container's; `is_alone`: every process in it but ours is this environment's."""
         self._settings = settings
+        self._is_alone = is_alone
         self._parties: dict[int, str] = {}
         self._paths = {path.rpartition("/")[2]: path for path in settings.extensions}
         self._peak_kb = 0  # of processes that have ended
-        self._oom_kills = memory.oom_kills()
         self._limit_kb = memory.limit_kb()
+        self._cgroup = self._own_cgroup()
+        self._kills = kills or memory.OomKills()
+        if self._cgroup is not None:
+            self._limit_kb = settings.memory_limit_mb * 1024
+            self._kills = memory.OomKills((self._cgroup.oom_counter,))
         self._gauge = memory.Gauge()
         self._was_killed_for_memory = False
-        self._is_init = os.getpid() == 1
+        self._owns_all = is_alone and os.getpid() == 1
+
+    def close(self) -> None:
+        """Nobody will be started any more."""
+        if self._cgroup is not None:
+            self._cgroup.remove()
+
+    def _own_cgroup(self) -> "Cgroup | None":
+        """Where somebody asked for a limit that the container's is not, and we may have the kernel keep it."""
+        limit_mb = self._settings.memory_limit_mb
+        if os.getpid() != 1 or not limit_mb or (self._is_alone and limit_mb * 1024 >= self._limit_kb):
+            return None  # on a host, which is no container, groups would stay behind
+        from . import cgroup
+
+        return cgroup.make(limit_mb, self._settings.number)
 
     @property
     def extension_names(self) -> "tuple[str, ...]":
@@ -51,7 +75,10 @@ class Supervisor:
         return LaunchFailed(name, result.message) if isinstance(result, NotStarted) else result
 
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
-        result = process.start(Program(argv, variables, place, self._settings.user, self._settings.is_managed))
+        settings = self._settings
+        cgroup = self._cgroup.processes_path if self._cgroup is not None else ""
+        has_log_fd = name == RUNTIME and ENV_LOG_FD in variables
+        result = process.start(Program(argv, variables, place, settings.user, settings.is_managed, cgroup, has_log_fd))
         if isinstance(result, Started):
             self._parties[result.pid] = name
         return result
@@ -83,22 +110,21 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Where we are PID 1, one call reaches at once whatever a fork bomb or setsid() has put out of reach."""
-        if self._is_init:
+        if self._cgroup is not None:
+            for pid in self._cgroup.processes():
+                _kill(pid)
+        if self._owns_all:
             _kill(-1)
+        elif not self._is_alone:
+            for stray in memory.strays(self._settings.variables["AWS_LAMBDA_RUNTIME_API"]):
+                for pid in self._gauge.descendants(stray):
+                    _kill(pid)
 
-    def reap(self) -> "list[Record]":
-        """Collect what has ended; an event for each party among it."""
-        exits: list[Record] = []
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return exits
-            if pid == 0:
-                return exits
+    def exited(self, pid: int, status: int, usage: "struct_rusage") -> "Record | None":
+        """A process of the container has ended: the event that follows if it was a party of ours."""
+        if self._is_alone or pid in self._parties:
             self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
-            if pid in self._parties:
-                exits.append(self._exited(pid, status))
+        return self._exited(pid, status) if pid in self._parties else None
 
     def _exited(self, pid: int, status: int) -> "Record":
         name = self._parties.pop(pid)
@@ -117,8 +143,10 @@ class Supervisor:
     @property
     def watched_mb(self) -> int:
         """The limit that is ours to keep, because the container has none as small; 0 if the kernel keeps it."""
+        if self._cgroup is not None:
+            return 0
         limit_mb = self._settings.memory_limit_mb
-        return limit_mb if limit_mb * 1024 < self._limit_kb else 0
+        return limit_mb if limit_mb * 1024 < self._limit_kb or not self._is_alone else 0
 
     def kill_if_too_large(self) -> bool:
         """Kill the runtime if it and what it started hold more than `watched_mb`; whether that was so."""
@@ -132,8 +160,7 @@ class Supervisor:
         if self._was_killed_for_memory:
             self._was_killed_for_memory = False
             return True
-        kills = memory.oom_kills()
-        was_oom, self._oom_kills = kills > self._oom_kills, kills
+        was_oom = self._kills.have_risen()
         if was_oom and self._limit_kb < memory.NO_LIMIT_KB:
             self._peak_kb = self._limit_kb  # all processes together; one alone may have held less
         return was_oom
@@ -141,12 +168,16 @@ class Supervisor:
     def peak_mb(self) -> int:
         """The most memory the function's processes have held, in MB, since the environment began (peak RSS)."""
         self._peak_kb = max(self._peak_kb, self._gauge.peak_kb(self._processes()))
-        # Resident pages of files that others share count here but not against the limit, which is never passed.
-        return -(-min(self._peak_kb, self._limit_kb) // 1024)
+        # Resident pages of files that others share count here but not against the limit, which the kernel lets nobody
+        # pass; where we watch it, what was held between two looks is no more than the function had a right to.
+        limit_kb = min(self._limit_kb, self.watched_mb * 1024 or self._limit_kb)
+        return -(-min(self._peak_kb, limit_kb) // 1024)
 
     def _processes(self) -> "list[int]":
         """Those of all parties; as PID 1 we are the parent of those whose own has ended, too."""
-        if self._is_init:
+        if self._cgroup is not None:
+            return self._cgroup.processes()[:MAX_MEASURED]
+        if self._owns_all:
             return self._gauge.descendants(1)[1 : MAX_MEASURED + 1]
         return [pid for party in self._parties for pid in self._gauge.descendants(party)][:MAX_MEASURED]
 

@@ -10,6 +10,8 @@ from .events import CodeChanged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from .loop import Loop
 
 INTERVAL_S = 0.5
@@ -21,8 +23,10 @@ TIMER = "watch"
 class Watch:
     """Tells the machine CodeChanged."""
 
-    def __init__(self, loop: "Loop", directory: str) -> None:
+    def __init__(self, loop: "Loop", directory: str, tell: "Callable[[CodeChanged], None]") -> None:
+        """`loop` gives the time and the log; `tell` passes the news on."""
         self._loop = loop
+        self._tell = tell
         self._directory = directory
         self._known = look(directory)
         loop.repeat(TIMER, INTERVAL_S, self._look)
@@ -35,7 +39,7 @@ class Watch:
         if changed:
             line = f"rie: {changed} has changed; the next invocation begins with a new runtime\n"
             self._loop.log.write(line.encode("utf-8", "surrogateescape"))
-            self._loop.tell(CodeChanged())
+            self._tell(CodeChanged())
         interval_s = max(INTERVAL_S, SHARE * (time.monotonic() - began))
         self._loop.repeat(TIMER, interval_s, self._look)
 

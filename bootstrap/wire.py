@@ -16,6 +16,9 @@ INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} 
 RUNTIME_PREFIX = "/2018-06-01/runtime/"
 EXTENSION_PREFIX = "/2020-01-01/extension/"
 PING_PATH = "/2018-06-01/ping"
+TELEMETRY_PATH = "/2022-07-01/telemetry"
+LOGS_PATH = "/2020-08-15/logs"
+TELEMETRY_API, LOGS_API = "Telemetry", "Logs"  # as refusals and log lines name them
 METADATA_PATH = "/2026-01-15/metadata/execution-environment"
 
 IDLE_PATH = "/_rie/idle"  # GET: answers {} once the environment waits for an invocation
@@ -31,6 +34,8 @@ TENANT_ID = "X-Amz-Tenant-Id"
 FUNCTION_ERROR = "X-Amz-Function-Error"
 EXECUTED_VERSION = "X-Amz-Executed-Version"
 ERROR_TYPE = "X-Amzn-ErrorType"
+# The identity of Cognito that the function shall see, as JSON; the service takes it from the caller's credentials.
+COGNITO_IDENTITY = "X-Rie-Cognito-Identity"
 # Manager to sandbox: the ARN exactly as the caller addressed the function (qualifier included).
 FUNCTION_ARN = "X-Rie-Function-Arn"
 # Manager to sandbox: how long the invocation may wait for its turn, in seconds; after that the answer is 409.
@@ -47,6 +52,10 @@ RUNTIME_CLIENT_CONTEXT = "Lambda-Runtime-Client-Context"
 RUNTIME_TENANT_ID = "Lambda-Runtime-Aws-Tenant-Id"
 RUNTIME_INVOCATION_ID = "Lambda-Runtime-Invocation-Id"  # names the delivery, where the request id names the call
 RUNTIME_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+
+# Where AWS's runtime clients write framed log records to (bootstrap.frames): the number of a descriptor.
+ENV_LOG_FD = "_LAMBDA_TELEMETRY_LOG_FD"
+LOG_FD = 62  # as on the service
 
 # Limits of the service, bytes.
 MAX_EVENT = 6_291_456  # a synchronous request
@@ -84,6 +93,8 @@ PRIVATE_VARIABLES = (
     "RIE_HTTP",
     "RIE_CORS",
     "RIE_WATCH",
+    "RIE_ENVIRONMENTS",
+    "RIE_SYSTEM_LOG_LEVEL",
 )
 RUNTIME_COGNITO_IDENTITY = "Lambda-Runtime-Cognito-Identity"
 RUNTIME_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"  # a trailer, base64

@@ -12,6 +12,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -257,6 +258,29 @@ def test_the_stream_of_a_function_in_node_is_one_answer_to_who_asks_for_one(
         assert failed.headers["X-Amz-Function-Error"] == "Unhandled"
         assert failed.json()["errorType"] == "Refused"
         assert here.invoke({"parts": ["again"]}).text == "again"
+
+
+def test_the_threads_of_node_work_on_many_invocations_at_a_time(
+    engine: docker.DockerClient, images: dict[str, str]
+) -> None:
+    language = Language("nodejs", command=("threads.handler",), variables={"AWS_LAMBDA_MAX_CONCURRENCY": "4"})
+    with running(engine, images["nodejs"], language) as here, ThreadPoolExecutor(12) as callers:
+        here.invoke({})
+        events = [{"n": number, "ms": 200} for number in range(24)]
+        answers = list(callers.map(lambda event: here.invoke(event).json(), events))
+        assert [answer["n"] for answer in answers] == list(range(24))
+        assert len({answer["pid"] for answer in answers}) == 1
+        assert len({answer["thread"] for answer in answers}) > 1
+        wait_until(lambda: here.log.count("REPORT RequestId") == 25, 5, here.log)
+        assert _most_at_once(here.log) == 4
+
+
+def _most_at_once(log: str) -> int:
+    running = most = 0
+    for line in log.splitlines():
+        running += line.startswith("START RequestId") - line.startswith("END RequestId")
+        most = max(most, running)
+    return most
 
 
 def test_the_image_of_node_has_npm_and_none_of_its_settings_on_this_machine(engine: docker.DockerClient) -> None:

@@ -1,8 +1,9 @@
 """A scripted extension: an external one as a program in the extensions directory. The script is the file beside it.
 
 <name>.json: list of steps; each is ["register", [events]], ["next"], ["init-error", type], ["exit-error", type],
-["exit", status], ["sleep", seconds], ["ignore-sigterm"], ["raw", method, path, headers, body] or ["loop"]. What the
-API answered is printed, a line of JSON for each step, after "ext <name> ".
+["exit", status], ["sleep", seconds], ["ignore-sigterm"], ["subscribe", path, document], ["print", text],
+["raw", method, path, headers, body] or ["loop"]. What the API answered is printed, a line of JSON for each step, after
+"ext <name> ".
 """
 
 import http.client
@@ -40,6 +41,10 @@ def run(step):
     elif kind in ("init-error", "exit-error"):
         path = f"{API}/{kind.replace('-', '/')}"
         ask("POST", path, {**mine, "Lambda-Extension-Function-Error-Type": rest[0]}, "{}")
+    elif kind == "subscribe":
+        ask("PUT", rest[0], mine, json.dumps(rest[1]))
+    elif kind == "print":
+        print(rest[0], flush=True)
     elif kind == "raw":
         ask(rest[0], rest[1], rest[2], rest[3] if len(rest) > 3 else None)
     elif kind == "exit":

@@ -2,7 +2,8 @@
 
 argv[1]: JSON list; each step is ["next"], ["response", body], ["error", body, type], ["init-error", body, type],
 ["post", path, body], ["chunked", [parts], trailers, content type], ["exit", status], ["sleep", seconds],
-["print", text], ["ignore-sigterm"] or ["loop"] (answer every event with itself, for ever).
+["print", text, times], ["subscribe", path, document] (as the extension of the step before), ["ignore-sigterm"] or
+["loop"] (answer every event with itself, for ever).
 What the API answered is printed, a line of JSON for each step.
 """
 
@@ -68,6 +69,9 @@ def run(step):
         status, headers, payload = ask(rest[0], rest[1], rest[3].encode() or None, rest[2])
         identifier = headers.get("Lambda-Extension-Identifier", "")
         say(status, headers, payload)
+    elif kind == "subscribe":
+        mine = {"Lambda-Extension-Identifier": identifier}
+        say(*ask("PUT", rest[0], json.dumps(rest[1]), mine))
     elif kind == "extension-waits":
         threading.Thread(target=wait_as_extension, args=(identifier,), daemon=True).start()
     elif kind == "chunked":
@@ -89,7 +93,7 @@ def run(step):
     elif kind == "sleep":
         time.sleep(rest[0])
     elif kind == "print":
-        print(rest[0], flush=True)
+        print(rest[0] * (rest[1] if len(rest) > 1 else 1), flush=True)
     elif kind == "allocate":
         kept.append([bytearray(os.urandom(1 << 20)) for _ in range(rest[0])])
         time.sleep(0.3)

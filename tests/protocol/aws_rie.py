@@ -254,6 +254,7 @@ CASES = (
 
 # Framing and the clock: not the emulator's to decide, and different between any two HTTP servers.
 FRAMING = {"content-length", "transfer-encoding", "connection", "date"}
+DEFAULT_TIMEOUTS = (3, 300)  # the service's, and AWS's emulator's
 DEADLINE = "Lambda-Runtime-Deadline-Ms"
 LONG = 2_000  # characters of a text from which on its length stands for it
 KINDS = ("START", "END", "REPORT", "INIT_START", "INIT_REPORT", "step")
@@ -287,6 +288,9 @@ def facts(emulator: Emulator, case: Case) -> dict[str, str]:
         for name, value in answer.headers.items():
             if name not in FRAMING:
                 found[f"call {number} {name}"] = "<base64>" if name == "x-amz-log-result" else _blank(value)
+    ended_at = time.time()
+    own = dict(case.variables).get("AWS_LAMBDA_FUNCTION_TIMEOUT")
+    timeouts = (int(own),) if own else DEFAULT_TIMEOUTS
     wait_until(lambda: len(emulator.steps()) >= case.steps, 10, lambda: emulator.log)
     emulator.wait_for(case.ends_with)
     for number, step in enumerate(emulator.steps()[: case.steps]):
@@ -295,7 +299,9 @@ def facts(emulator: Emulator, case: Case) -> dict[str, str]:
         for name, value in step["headers"].items():
             if name == DEADLINE:
                 if number == 0:
-                    found[f"step 0 {name}"] = f"in {round(int(value) / 1e3 - began_at)} s"
+                    at = int(value) / 1e3  # it counts from some instant of the calls, before or after init
+                    fitting = [one for one in timeouts if began_at - 0.01 <= at - one <= ended_at + 0.01]
+                    found[f"step 0 {name}"] = f"in {fitting[0] if fitting else at - began_at} s"
             elif name.lower() not in FRAMING:
                 found[f"step {number} {name}"] = _blank(value)
     return found | _log_facts(emulator.log)

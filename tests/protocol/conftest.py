@@ -1,5 +1,6 @@
-"""The fixture of the protocol tests."""
+"""The fixtures of the protocol tests."""
 
 from tests.protocol.emulator import emulate
+from tests.protocol.programs import install
 
-__all__ = ["emulate"]
+__all__ = ["emulate", "install"]

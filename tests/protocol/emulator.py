@@ -73,8 +73,9 @@ class Emulator:
         time.sleep(0.02)
         return self.log_path.read_text()
 
-    def steps(self) -> list[dict[str, Any]]:
-        """What the Runtime API answered to the script's steps so far."""
+    def steps(self, count: int = 0) -> list[dict[str, Any]]:
+        """What the Runtime API has answered to the script's steps so far, which are `count` at least."""
+        wait_until(lambda: self.log.count("step ") >= count, 10, lambda: self.log)
         return [json.loads(line[5:]) for line in self.log.splitlines() if line.startswith("step ")]
 
     def wait_for(self, text: str, within_s: float = 10.0) -> str:
@@ -94,6 +95,13 @@ def wait_until(condition: Callable[[], bool], within_s: float, otherwise: Callab
         time.sleep(0.01)
 
 
+def failing_once(directory: Path, script: list[object]) -> list[str]:
+    """A command that ends with status 1 in its first init, and runs the script from then on."""
+    flag = directory / "has-failed"
+    runtime = f"exec {sys.executable} {RUNTIME} '{json.dumps(script)}'"
+    return ["/bin/sh", "-c", f"if [ -e {flag} ]; then {runtime}; fi; touch {flag}; exit 1"]
+
+
 Start = Callable[..., Emulator]
 
 
@@ -102,7 +110,12 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
     """Start a bootstrap over a script of steps (or another command); variables as keyword arguments."""
     started: list[Emulator] = []
 
-    def start(script: list[Any] | None = None, command: list[str] | None = None, **variables: str) -> Emulator:
+    def start(
+        script: list[Any] | None = None,
+        command: list[str] | None = None,
+        before_exec: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> Emulator:
         port, runtime_port = free_port(), free_port()
         argv = command or [sys.executable, str(RUNTIME), json.dumps(script)]
         environment = {
@@ -121,6 +134,7 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=tmp_path,
+                preexec_fn=before_exec,
             )
         emulator = Emulator(process, port, runtime_port, log_path, variables.get("RIE_SOCKET", ""))
         started.append(emulator)

@@ -298,7 +298,7 @@ def test_init_may_wait_for_the_first_call(emulate: Start) -> None:
     time.sleep(0.5)
     assert "runtime is here" not in emulator.log
     assert emulator.invoke({"a": 1}).document == {"a": 1}
-    assert "runtime is here" in emulator.log
+    emulator.wait_for("runtime is here")
     assert "Init Duration" in emulator.log
 
 

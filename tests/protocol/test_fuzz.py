@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import struct
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.protocol.acting import Extension, acting_as_runtime
 from tests.protocol.emulator import Emulator, Start
 
 EXAMPLES = 300  # each a batch of connections; with this many a door takes about 4 s
@@ -35,7 +39,8 @@ routes = st.sampled_from(
         *(("GET", f"{API}/invocation/next"), ("POST", f"{API}/init/error"), ("GET", "/2018-06-01/ping")),
         *(("POST", f"{API}/invocation/{name}/response") for name in ("", "x", REQUEST_ID, "..", "%00")),
         *(("POST", f"{API}/invocation/{name}/error") for name in ("x", REQUEST_ID)),
-        *(("GET", f"{API}/restore/next"), ("GET", "/_rie/init"), ("PUT", "/2022-07-01/telemetry")),
+        *(("GET", f"{API}/restore/next"), ("GET", "/_rie/init")),
+        *(("PUT", "/2022-07-01/telemetry"), ("PUT", "/2020-08-15/logs")),
         *(("POST", "/2020-01-01/extension/register"), ("GET", "/2020-01-01/extension/event/next")),
     ]
 )
@@ -47,7 +52,7 @@ names = st.sampled_from(
         *("Connection", "Expect", "Host", "Trailer", "Content-Type", "X-Amz-Invocation-Type", "X-Amz-Log-Type"),
         *("X-Amz-Client-Context", "X-Amzn-RequestId", "X-Amzn-Trace-Id", "X-Rie-Function-Arn"),
         *("Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Response-Mode"),
-        *("Lambda-Extension-Name", "Lambda-Extension-Identifier"),
+        *("Lambda-Extension-Name", "Lambda-Extension-Identifier", "Lambda-Extension-Identifier"),
     ]
 )
 wrong_names = st.one_of(st.sampled_from(["Content-Length", "Transfer-Encoding", "Content Length", "", " Folded"]), word)
@@ -200,3 +205,77 @@ def test_nothing_sent_to_the_runtime_api_keeps_the_function_from_answering(emula
     emulator = emulate([["loop"]])
     emulator.invoke({})  # the runtime is up: what comes now comes beside it
     fuzz(emulator, emulator.runtime_port)
+
+
+destinations = st.sampled_from(
+    [
+        *({"protocol": "HTTP", "URI": f"http://{host}"} for host in ("sandbox:1/x", "sandbox", "\r\nX: y", "x:1")),
+        *({"protocol": "HTTP", "URI": uri} for uri in ("http://sandbox:1\r\nHost: x/", 7, None, "", "x" * 9_000)),
+        *({"protocol": "TCP", "port": port} for port in (1, 0, -1, 1 << 70, "1", None, 1.5)),
+        *(None, [], "x", {}),
+    ]
+)
+subscriptions = st.fixed_dictionaries(
+    {
+        "schemaVersion": st.sampled_from(["2022-12-13", "2021-03-18", None, 7, "\ud800"]),
+        "types": st.sampled_from([["platform"], ["function", "extension"], [], None, [[]], {"a": 1}]),
+        "destination": destinations,
+        "buffering": st.sampled_from([None, {}, {"timeoutMs": 25}, {"maxItems": 1 << 70}, {"maxBytes": []}, 7]),
+    }
+)
+
+
+def test_no_subscription_keeps_the_function_from_answering(emulate: Start) -> None:
+    with acting_as_runtime(emulate) as runtime:
+        extension = Extension(runtime, [])
+
+        @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(subscriptions, st.sampled_from(["/2022-07-01/telemetry", "/2020-08-15/logs"]), noise)
+        def subscribe(document: dict[str, Any], path: str, spoiling: bytes) -> None:
+            status, _, _ = extension.ask("PUT", path, document, api="")
+            assert status in {200, 400, 403}
+            status, _, _ = extension.ask("PUT", path, raw=spoiling, api="")
+            assert status in {200, 400, 403}
+
+        subscribe()
+        extension.wait()
+        answer = runtime.invoke({})
+        assert runtime.post(f"{runtime.next()}/response", b"1") == 202
+        assert answer.result(10).body == b"1"
+        assert "Traceback" not in runtime.emulator.log
+
+
+def hostile(server: socket.socket, answers: list[bytes]) -> None:
+    """A subscriber's server that says anything, and sometimes hangs up in the middle."""
+    for number in itertools.count():
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection, suppress(OSError):
+            connection.settimeout(0.2)
+            if number % 3:
+                connection.recv(100)
+            connection.sendall(answers[number % len(answers)])
+
+
+def test_no_answer_of_a_subscriber_keeps_the_function_from_answering(emulate: Start) -> None:
+    answers = [
+        *(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"),
+        *(b"", b"\r\n\r\n", b"\0" * 70_000, b"HTTP/1.1 2", b"HTTP/9 abc \r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        *(b"HTTP/1.1 500 x\r\n\r\n", b"HTTP/1.1 200\r\nContent-Length: -1\r\n\r\nxx", b"HTTP/1.1 204 \r\n\r\n" * 100),
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as server, acting_as_runtime(emulate) as runtime:
+        threading.Thread(target=hostile, args=(server, answers), daemon=True).start()
+        for number in range(3):
+            extension = Extension(runtime, ["INVOKE"], f"internal-{number}")
+            destination = {"protocol": "HTTP", "URI": f"http://sandbox:{server.getsockname()[1]}"}
+            document = {"schemaVersion": "2022-12-13", "types": ["platform"], "destination": destination}
+            document["buffering"] = {"timeoutMs": 25}
+            assert extension.ask("PUT", "/2022-07-01/telemetry", document, api="")[0] == 200
+            threading.Thread(target=extension.keep_up, daemon=True).start()
+        for _ in range(40):
+            answer = runtime.invoke({})
+            assert runtime.post(f"{runtime.next()}/response", b"1") == 202
+            assert answer.result(10).body == b"1"
+        assert "Traceback" not in runtime.emulator.log

@@ -107,7 +107,8 @@ def _cpu_ticks(emulator: Emulator) -> int:
 @pytest.mark.parametrize("where", ["process", "child"])
 def test_too_much_memory_is_an_oom_where_the_container_has_no_limit(emulate: Start, where: str) -> None:
     step = ["allocate", 400] if where == "process" else ["allocate-in-child", 400]
-    emulator = emulate([["next"], step, ["response", "1"], ["loop"]], AWS_LAMBDA_FUNCTION_MEMORY_SIZE="200")
+    variables = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "200", "AWS_LAMBDA_FUNCTION_TIMEOUT": "60"}
+    emulator = emulate([["next"], step, ["response", "1"], ["loop"]], **variables)
     answer = emulator.invoke({})
     assert answer.document["errorType"] == "Runtime.ExitError"
     assert answer.document["errorMessage"].endswith("signal: killed")
@@ -117,7 +118,8 @@ def test_too_much_memory_is_an_oom_where_the_container_has_no_limit(emulate: Sta
 
 
 def test_memory_is_no_limit_unless_somebody_asked_for_it(emulate: Start) -> None:
-    emulator = emulate([["next"], ["allocate", 300], ["response", "1"], ["next"]])
+    script = [["next"], ["allocate", 300], ["response", "1"], ["next"]]
+    emulator = emulate(script, AWS_LAMBDA_FUNCTION_TIMEOUT="60")  # what it allocates it fills
     assert emulator.invoke({}).body == b"1"
     used = int(emulator.wait_for("Max Memory Used: ").partition("Max Memory Used: ")[2].split()[0])
     assert used > 300
@@ -180,7 +182,7 @@ def test_an_invocation_that_may_not_wait_is_turned_away_and_has_not_run(emulate:
     status, headers, _ = managed.invoke(X_Rie_Patience="0.05")
     assert (status, headers["x-amzn-errortype"]) == (409, "ResourceConflictException")
     assert managed.invoke(X_Rie_Patience="5")[0] == 200
-    assert managed.log.count("REPORT") == 2
+    wait_until(lambda: "START" in managed.log and managed.log.count("REPORT") == 2, 10, lambda: managed.log)
 
 
 def test_the_functions_variables_reach_the_function_and_not_the_bootstrap(emulate: Start, tmp_path: Path) -> None:

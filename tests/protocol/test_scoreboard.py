@@ -6,27 +6,24 @@ That theirs gets it wrong is asserted in test_against_rie.py, where a script can
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import re
+import socket
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bootstrap.commands import KillRuntime, SpawnRuntime
-from bootstrap.events import Booted, Invocation, InvokeReceived, RuntimeExited, TimerFired
-from bootstrap.lifecycle import INIT_TIMER, Machine
-from tests.protocol.emulator import RUNTIME, Answer, Emulator, Start, wait_until
+from bootstrap.commands import Deliver, KillRuntime, ReportRuntimeDone, SpawnRuntime
+from bootstrap.events import Booted, Invocation, InvokeReceived, NextPolled, RuntimeExited, TimerFired
+from bootstrap.lifecycle import INIT_TIMER, INVOKE_TIMER, Machine
+from tests.protocol.acting import Extension, acting_as_runtime
+from tests.protocol.emulator import RUNTIME, Start, failing_once, wait_until
 
-API = "/2018-06-01/runtime/invocation"
 NEXT, ONE = ["next"], ["response", "1"]
 LOOP = [["loop"]]
-EXTENSION_API = "/2020-01-01/extension"
 # An external extension that says why it was shut down.
 SUBSCRIBER = """#!{python}
 import http.client, json, os
@@ -39,79 +36,6 @@ api.request("GET", "/2020-01-01/extension/event/next", headers={{
     "Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}})
 print("ended for", json.loads(api.getresponse().read())["shutdownReason"], flush=True)
 """
-
-
-class Runtime:
-    """The test itself as the runtime of an emulator whose process does nothing."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
-        self._connection = http.client.HTTPConnection("127.0.0.1", emulator.runtime_port, timeout=10)
-        self._callers = ThreadPoolExecutor(4)
-
-    def close(self) -> None:
-        self._connection.close()
-        self._callers.shutdown()
-
-    def invoke(self, event: object = None, **headers: str) -> Future[Answer]:
-        """Call the function, in the background."""
-        return self._callers.submit(self.emulator.invoke, event, **headers)
-
-    def next(self) -> str:
-        """Take the next event; its request id."""
-        self._connection.request("GET", f"{API}/next")
-        response = self._connection.getresponse()
-        response.read()
-        return response.headers["Lambda-Runtime-Aws-Request-Id"]
-
-    def post(self, path: str, body: bytes, **headers: str) -> int:
-        """Post to the Runtime API; the status."""
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request("POST", f"{API}/{path}", body, names)
-        response = self._connection.getresponse()
-        response.read()
-        return response.status
-
-
-class Extension:
-    """The test itself as an internal extension: registers before the runtime first polls."""
-
-    def __init__(self, runtime: Runtime, events: list[str]) -> None:
-        self.port = runtime.emulator.runtime_port
-        _, headers, _ = self.ask("POST", "/register", {"events": events}, {"Lambda-Extension-Name": "internal"})
-        self.headers = {"Lambda-Extension-Identifier": headers["lambda-extension-identifier"]}
-
-    def ask(
-        self, method: str, path: str, document: Any = None, headers: Any = None, api: str = EXTENSION_API
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        body = json.dumps(document).encode() if document else None
-        connection.request(method, api + path, body, headers or self.headers)
-        response = connection.getresponse()
-        found = response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-        connection.close()
-        return found
-
-    def next(self) -> dict[str, Any]:
-        return dict(json.loads(self.ask("GET", "/event/next")[2]))
-
-
-@contextmanager
-def acting_as_runtime(emulate: Start) -> Iterator[Runtime]:
-    emulator = emulate(command=["/bin/sleep", "300"], AWS_LAMBDA_FUNCTION_TIMEOUT="20")
-    runtime = Runtime(emulator)
-    try:
-        yield runtime
-    finally:
-        emulator.stop()
-        runtime.close()
-
-
-def failing_once(directory: Path, script: list[object]) -> list[str]:
-    """A command that ends with status 1 in its first init, and runs the script from then on."""
-    flag = directory / "has-failed"
-    runtime = f"exec {sys.executable} {RUNTIME} '{json.dumps(script)}'"
-    return ["/bin/sh", "-c", f"if [ -e {flag} ]; then {runtime}; fi; touch {flag}; exit 1"]
 
 
 def report_of(log: str) -> dict[str, str]:
@@ -211,7 +135,7 @@ def test_12_a_trace_id_reaches_the_runtime_and_is_made_where_there_is_none(emula
 def test_13_any_name_answers_and_region_and_account_are_as_set(emulate: Start) -> None:
     emulator = emulate([NEXT, ONE, NEXT], AWS_REGION="eu-west-3", AWS_ACCOUNT_ID="111122223333")
     assert emulator.invoke({}, name="orders").status == 200
-    arn = emulator.steps()[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"]
+    arn = emulator.steps(1)[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"]
     assert arn == "arn:aws:lambda:eu-west-3:111122223333:function:orders"
 
 
@@ -221,9 +145,55 @@ def test_14_invocation_types_the_logs_tail_and_the_qualifier_are_heeded(emulate:
     path = "/2015-03-31/functions/fn/invocations?Qualifier=PROD"
     answer = emulator.ask("POST", path, b"{}", X_Amz_Log_Type="Tail")
     assert b"to the log" in base64.b64decode(answer.headers["x-amz-log-result"])
-    assert emulator.steps()[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"].endswith(":function:fn:PROD")
+    assert emulator.steps(1)[0]["headers"]["Lambda-Runtime-Invoked-Function-Arn"].endswith(":function:fn:PROD")
     assert emulator.invoke({}, X_Amz_Invocation_Type="Event").status == 202
     wait_until(lambda: emulator.log.count("REPORT ") == 2, 10, lambda: emulator.log)
+
+
+def test_15_a_streamed_answer_comes_as_it_is_made_and_its_error_is_told(emulate: Start) -> None:
+    trailers = {"Lambda-Runtime-Function-Error-Type": "Function.Mid", "Lambda-Runtime-Function-Error-Body": "e30="}
+    emulator = emulate([NEXT, ["begin", "first"], ["sleep", 30]], AWS_LAMBDA_FUNCTION_TIMEOUT="60")
+    path = "/2021-11-15/functions/fn/response-streaming-invocations"
+    connection = emulator.connect()
+    connection.request("POST", path, b"{}")
+    assert b"first" in connection.getresponse().read1(1_000)  # though the runtime is far from its end
+    emulator = emulate([NEXT, ["chunked", ["part"], trailers], NEXT])
+    body = emulator.ask("POST", path, b"{}").body
+    assert b"part" in body
+    assert b'"ErrorCode": "Function.Mid"' in body
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"), [("/2022-07-01/telemetry", "2022-07-01"), ("/2020-08-15/logs", "2020-08-15")]
+)
+def test_16_telemetry_and_logs_can_be_subscribed_to_and_come(emulate: Start, path: str, schema: str) -> None:
+    with acting_as_runtime(emulate) as runtime, socket.create_server(("127.0.0.1", 0)) as server:
+        destination = {"protocol": "TCP", "port": server.getsockname()[1]}
+        document = {"schemaVersion": schema, "types": ["platform"], "destination": destination}
+        extension = Extension(runtime, [])
+        assert extension.ask("PUT", path, document, api="")[::2] == (200, b'"OK"')
+        extension.wait()
+        answer = runtime.invoke({})
+        runtime.post(f"{runtime.next()}/response", b"1")
+        assert answer.result(10).body == b"1"
+        server.settimeout(10)
+        connection, _ = server.accept()
+        with connection, connection.makefile() as lines:
+            connection.settimeout(10)
+            assert any(json.loads(line)["type"] == "platform.report" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [([TimerFired(INVOKE_TIMER)], "timeout"), ([RuntimeExited(3)], "failure")],
+    ids=["timeout", "failure"],
+)
+def test_17_the_runtimes_end_is_told_when_the_environment_is_reset(events: list[Any], status: str) -> None:
+    machine = Machine(3.0)
+    for event in (Booted(), NextPolled("poll"), InvokeReceived(Invocation("id", b"{}"))):
+        machine.accept(event, 0.0)
+    commands = [command for event in events for command in machine.accept(event, 3.0)]
+    assert [command.status for command in commands if isinstance(command, ReportRuntimeDone)] == [status]
 
 
 @pytest.mark.parametrize(
@@ -269,6 +239,14 @@ def test_19_init_has_ten_seconds_and_is_then_repeated_within_the_invocation() ->
     assert any(isinstance(command, SpawnRuntime) for command in machine.accept(RuntimeExited(None, 9), 10.1))
 
 
+def test_19_the_deadline_counts_from_after_init() -> None:
+    machine = Machine(3.0)
+    machine.accept(Booted(), 0.0)
+    machine.accept(InvokeReceived(Invocation("id", b"{}")), 1.0)
+    commands = machine.accept(NextPolled("poll"), 9.0)
+    assert [command.deadline_at for command in commands if isinstance(command, Deliver)] == [12.0]
+
+
 def test_20_a_function_is_no_root_and_its_open_files_are_bounded(emulate: Start) -> None:
     emulator = emulate(
         command=["/bin/sh", "-c", "echo is $(id -u) $(id -g) $(ulimit -n); exit 1"],
@@ -291,6 +269,13 @@ def test_21_empty_credentials_are_none_and_the_services_variables_are_there(emul
     assert variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
     assert variables["TZ"] == ":UTC"
     assert {"PATH", "LANG", "LD_LIBRARY_PATH", "AWS_LAMBDA_LOG_STREAM_NAME"} <= set(variables)
+
+
+def test_22_a_runtime_that_waits_for_its_snapshot_is_restored(emulate: Start) -> None:
+    restore = ["get", "/2018-06-01/runtime/restore/next"]
+    emulator = emulate([restore, *LOOP], AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+    for number in range(2):
+        assert emulator.invoke(number).document == number
 
 
 def test_23_after_an_invalid_response_mode_the_runtime_may_still_answer(emulate: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -89,3 +90,12 @@ def test_others_are_told_that_there_is_no_such_path(emulate: Start) -> None:
     emulator = emulate([["get", f"{API}/restore/next"], ["post", f"{API}/restore/error", "{}"], ["loop"]])
     emulator.invoke({})
     assert [step["status"] for step in emulator.steps()] == [404, 404]
+
+
+def test_an_identity_of_cognito_reaches_the_runtime_and_what_is_none_is_refused(emulate: Start) -> None:
+    emulator = emulate([["next"], ["response", "1"], ["next"]])
+    for wrong in ("x", "[]", "7", '{"cognitoIdentityId":7}'):
+        assert emulator.invoke({}, X_Rie_Cognito_Identity=wrong).status == 400
+    identity = {"cognitoIdentityId": "eu-west-1:\u00e9", "cognitoIdentityPoolId": "p"}
+    assert emulator.invoke({}, X_Rie_Cognito_Identity=json.dumps(identity)).status == 200
+    assert json.loads(emulator.steps(1)[0]["headers"]["Lambda-Runtime-Cognito-Identity"]) == identity

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
 
 from bootstrap import output, settings
 from bootstrap.commands import ReportEnd, ReportInit
 from bootstrap.errors import SettingsError
 from bootstrap.events import Invocation
 from bootstrap.faults import known_error_type
+from bootstrap.frames import FrameReader
 from bootstrap.ids import new_id
 from bootstrap.output import LineReader, Log
 from bootstrap.quoting import query_value, unquote
@@ -115,11 +121,21 @@ def test_only_the_services_error_types_are_recorded(text: str, known: str) -> No
     assert known_error_type(text) == known
 
 
+class Into:
+    """Takes lines into a log, as the loop does."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def take_lines(self, name: str, text: bytes, is_record: bool) -> None:
+        self._log.write(text)
+
+
 def test_lines_are_cut_at_newlines_and_at_the_limit_and_a_rest_is_not_lost(tmp_path: Path) -> None:
     log = Log(str(_touch(tmp_path / "log")))
     read, write = os.pipe()
     os.set_blocking(read, False)
-    reader = LineReader(read, log)
+    reader = LineReader(read, Into(log))
     os.write(write, b"one\ntw")
     assert reader.read()
     os.write(write, b"o\nthree")
@@ -134,11 +150,89 @@ def test_lines_are_cut_at_newlines_and_at_the_limit_and_a_rest_is_not_lost(tmp_p
 
 def test_a_line_without_end_is_cut_at_the_services_limit(tmp_path: Path) -> None:
     log = Log(str(_touch(tmp_path / "log")))
-    reader = LineReader(-1, log)
+    reader = LineReader(-1, Into(log))
     for _ in range(10):
         reader._take(b"x" * 65_536)
     log.flush()
     assert (tmp_path / "log").read_bytes().startswith(b"x" * output.MAX_LINE + b"\n")
+
+
+def test_a_line_too_long_is_cut_between_characters_and_what_follows_is_whole(tmp_path: Path) -> None:
+    log = Log(str(_touch(tmp_path / "log")))
+    reader = LineReader(-1, Into(log))
+    text = "x" + "\u20ac" * 200_000  # three bytes each
+    for at in range(0, len(text.encode()), 65_536):
+        reader._take(text.encode()[at : at + 65_536])
+    reader._take(b"\nnext\nrest")
+    reader.end()
+    log.flush()
+    *parts, following, rest = (tmp_path / "log").read_text().splitlines()
+    assert "".join(parts) == text
+    assert max(len(part.encode()) for part in parts) <= output.MAX_LINE
+    assert (following, rest) == ("next", "rest")
+
+
+def test_a_line_of_just_the_limit_is_not_cut(tmp_path: Path) -> None:
+    log = Log(str(_touch(tmp_path / "log")))
+    reader = LineReader(-1, Into(log))
+    reader._take(b"x" * output.MAX_LINE)
+    reader._take(b"\ny\n")
+    log.flush()
+    assert (tmp_path / "log").read_bytes() == b"x" * output.MAX_LINE + b"\ny\n"
+
+
+def framed(record: bytes, kind: int = 3, at_us: int = 1_764_000_000_000_000) -> bytes:
+    return b"\xa5\x5a\x00" + bytes([kind]) + len(record).to_bytes(4, "big") + at_us.to_bytes(8, "big") + record
+
+
+def passed_on(data: bytes, cuts: tuple[int, ...] = ()) -> list[tuple[bytes, bool]]:
+    """What a reader makes of data that come in parts."""
+    found: list[tuple[bytes, bool]] = []
+    reader = FrameReader(-1, SimpleNamespace(take_lines=lambda _, text, is_record: found.append((text, is_record))))
+    for begin, end in itertools.pairwise([0, *sorted(cuts), len(data)]):
+        reader._take(data[begin:end])
+    reader.end()
+    return found
+
+
+def test_a_frame_is_one_record_in_its_place_among_the_lines() -> None:
+    data = b"before\nwithout end" + framed(b"two\nlines") + framed(b"more\n", kind=0x0E) + b"after\n"
+    assert passed_on(data) == [
+        *((b"before\n", False), (b"without end\n", False), (b"two\nlines\n", True), (b"more\n", True)),
+        (b"after\n", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xa5\x5a\x00\x03" + b"x" * 40 + b"\n",
+        framed(b"text", kind=0x40) + b"\n",
+        framed(b"text", at_us=7) + b"\n",
+        b"ends with \xa5\x5a",
+        b"\xa5\x5a\x00",
+    ],
+)
+def test_what_only_looks_like_a_frame_is_text(data: bytes) -> None:
+    assert passed_on(data) == [(data if data.endswith(b"\n") else data + b"\n", False)]
+
+
+def test_a_frame_that_never_ends_is_passed_on_in_parts_and_its_rest_at_the_end() -> None:
+    data = framed(b"x" * 600_000)[:-1]
+    parts = [text for text, _ in passed_on(data, tuple(range(0, len(data), 65_536)))]
+    assert [len(part) - 1 for part in parts] == [output.MAX_LINE, output.MAX_LINE, 599_999 - 2 * output.MAX_LINE]
+
+
+@given_settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.sampled_from([b"line\n", framed(b"a\nb"), framed(b""), framed(b"\xa5\x5a\x00\x03")])),
+    st.lists(st.integers(0, 100), max_size=6),
+)
+def test_it_does_not_matter_how_the_bytes_come(parts: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(parts)
+    whole, cut = passed_on(data), passed_on(data, tuple(at for at in cuts if at <= len(data)))
+    assert [record for record in cut if record[1]] == [record for record in whole if record[1]]
+    assert b"".join(text for text, _ in cut) == b"".join(text for text, _ in whole)
 
 
 def test_a_slow_reader_costs_lines_never_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,18 @@ from bootstrap.events import (
 )
 
 
+def test_who_waits_has_its_turn_with_the_end_of_another_though_nobody_polls_then() -> None:
+    """Clients with several threads poll again while they still work."""
+    machine = ConcurrentMachine(3.0, 0.5, 1)
+    machine.accept(Booted(), 0.0)
+    for poll in ("first", "second"):
+        machine.accept(NextPolled(poll), 0.1)
+    machine.accept(InvokeReceived(Invocation("a", b"", caller="c")), 0.2)
+    assert not machine.accept(InvokeReceived(Invocation("b", b"", caller="c")), 0.3)
+    commands = machine.accept(ResponsePosted("x", "a", b"1"), 0.4)
+    assert [command.exchange for command in commands if isinstance(command, Deliver)] == ["second"]
+
+
 class World:
     """The machine, a shell that does what it says, and a count of everything."""
 

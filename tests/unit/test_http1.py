@@ -164,3 +164,33 @@ def test_any_bytes_give_requests_or_a_refusal_and_cutting_them_makes_no_differen
         return found
 
     assert outcome([data]) == outcome([data[i : i + step] for i in range(0, len(data), step)])
+
+
+@given(st.lists(st.integers(1, 200_000), max_size=8))
+def test_a_long_body_is_the_same_however_it_is_read(counts: list[int]) -> None:
+    body = bytes(range(256)) * 1_200
+    whole = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    parser, at, found = RequestParser(len(body)), 0, None
+    while found is None:
+        space = parser.space()
+        if space is not None:
+            count = min(counts.pop() if counts else len(space), len(space))
+            space[:count] = whole[at : at + count]
+            parser.fill(count)
+        else:
+            count = counts.pop() if counts else 65_536
+            # No more than one request, as from a client that waits for its answer.
+            parser.feed(whole[at : at + count])
+        at += count
+        found = parser.next_request()
+    assert found.body == body
+    parser.feed(GET)
+    following = parser.next_request()
+    assert following is not None and following.path == "/x"
+
+
+def test_a_body_past_the_limit_has_no_space_made_for_it() -> None:
+    parser = RequestParser(1_000)
+    parser.feed(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+    assert parser.next_request() is None
+    assert parser.space() is None

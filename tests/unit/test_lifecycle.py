@@ -26,10 +26,16 @@ from bootstrap.commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportInitRuntimeDone,
+    ReportInitStart,
+    ReportRestore,
+    ReportRestoreStart,
     ReportRuntimeDone,
     ReportStart,
+    Restore,
     SetTimer,
     SpawnRuntime,
+    Subscribe,
     TerminateRuntime,
     TurnAway,
 )
@@ -49,9 +55,11 @@ from bootstrap.events import (
     NextPolled,
     PollLost,
     ResponsePosted,
+    RestorePolled,
     RuntimeExited,
     ShutdownRequested,
     SpawnFailed,
+    SubscriptionPosted,
     TimerFired,
 )
 from bootstrap.lifecycle import Machine
@@ -93,20 +101,25 @@ def of(kind: type, commands: list[Any]) -> Any:
 
 def kinds(commands: list[Any]) -> list[str]:
     """What is done, less what only tidies up or tells those who listen in."""
-    quiet = (CancelTimer, ReportRuntimeDone, ReportIdle)
+    quiet = (CancelTimer, ReportInitStart, ReportInitRuntimeDone, ReportRuntimeDone, ReportIdle)
     return [type(command).__name__ for command in commands if type(command) not in quiet]
 
 
 def test_boot_spawns_the_runtime_and_bounds_init_at_ten_seconds() -> None:
     story = Story()
-    assert story.tell(Booted()) == [SetTimer("init", 110.0), SpawnRuntime()]
+    assert story.tell(Booted()) == [SetTimer("init", 110.0), ReportInitStart("init"), SpawnRuntime()]
 
 
 def test_the_first_poll_ends_init_and_is_measured() -> None:
     story = Story()
     story.tell(Booted())
     commands = story.tell(NextPolled("p"), after=0.25)
-    assert commands == [CancelTimer("init"), ReportInit("init", "success", pytest.approx(250.0)), ReportIdle()]
+    assert commands == [
+        ReportInitRuntimeDone("init", "success"),
+        CancelTimer("init"),
+        ReportInit("init", "success", pytest.approx(250.0)),
+        ReportIdle(),
+    ]
 
 
 def test_an_invocation_is_delivered_answered_and_closed_by_the_next_poll() -> None:
@@ -376,6 +389,7 @@ EVENTS: list[Any] = [
     ResponsePosted("x", "id-1", b""),
     ErrorPosted("x", "id-1", b""),
     InitErrorPosted("x", b""),
+    RestorePolled("x"),
     RuntimeExited(1),
     SpawnFailed("Runtime.InvalidEntrypoint", "no"),
     TimerFired("init"),
@@ -718,6 +732,7 @@ EXTENSION_EVENTS: list[Any] = [
     ExtensionErrorPosted("e", EXT, "E", False),
     ExtensionExited("ext", 1),
     ExtensionRegistered("r", "inner", ("INVOKE",), "id-inner"),
+    SubscriptionPosted("s", EXT, "Logs", b""),
 ]
 
 
@@ -778,3 +793,86 @@ def test_with_an_extension_too_every_invocation_is_answered_once_and_reported_on
                 assert told.count(ReportStart) == told.count(ReportEnd)
                 commands = story.tell(InvokeReceived(ONE)) + _settle_with_extension(story)
                 assert of(Answer, commands) == Answer(ONE, b"")
+
+
+# -- telemetry --------------------------------------------------------------------------------------------------------
+
+SUBSCRIPTION = SubscriptionPosted("put", "i-1", "Telemetry", b"{}")
+
+
+def test_an_extension_may_subscribe_from_its_registration_to_the_end_of_init() -> None:
+    story = Story()
+    story.tell(Booted(("one",)))
+    assert of(Refuse, story.tell(SUBSCRIPTION)).error_type == "Extension.UnknownExtensionIdentifier"
+    story.tell(ExtensionRegistered("r", "one", ("INVOKE",), "i-1"))
+    assert story.tell(SUBSCRIPTION) == [Subscribe("put", "one", "Telemetry", b"{}")]
+    story.tell(NextPolled("poll"))
+    assert of(Subscribe, story.tell(SUBSCRIPTION)).name == "one"
+    story.tell(ExtensionPolled("wait", "i-1"))
+    refusal = of(Refuse, story.tell(SUBSCRIPTION))
+    assert refusal == Refuse("put", 403, "Telemetry.SubscriptionClosed", "Telemetry API subscription is closed")
+
+
+def test_an_extension_may_subscribe_again_in_an_init_within_an_invocation() -> None:
+    story = Story().warm()
+    story.tell(RuntimeExited(1))
+    assert of(ReportInitStart, story.tell(InvokeReceived(ONE))) == ReportInitStart("invoke", ONE)
+    story.tell(ExtensionRegistered("r", "in", (), "i-1"))
+    assert of(Subscribe, story.tell(SUBSCRIPTION)).name == "in"
+    story.tell(ExtensionPolled("wait", "i-1"))
+    assert of(ReportInitRuntimeDone, story.tell(NextPolled("poll"))) == ReportInitRuntimeDone("invoke", "success")
+    assert of(Refuse, story.tell(SUBSCRIPTION)).error_type == "Telemetry.SubscriptionClosed"
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "error_type"),
+    [
+        (RuntimeExited(3), "error", "Runtime.ExitError"),
+        (SpawnFailed("Runtime.InvalidEntrypoint", "none"), "error", "Runtime.InvalidEntrypoint"),
+        (TimerFired("init"), "timeout", "Sandbox.Timedout"),
+    ],
+)
+def test_the_runtimes_part_of_init_has_an_end_however_it_ends(event: Any, status: str, error_type: str) -> None:
+    story = Story()
+    story.tell(Booted())
+    assert of(ReportInitRuntimeDone, story.tell(event)) == ReportInitRuntimeDone("init", status, error_type)
+
+
+def test_a_runtime_that_never_started_has_no_part_in_init() -> None:
+    story = Story()
+    story.tell(Booted(("one",)))
+    commands = story.tell(ExtensionExited("one", 1))
+    assert of(ReportInit, commands).status == "error"
+    assert not [command for command in commands if isinstance(command, ReportInitRuntimeDone)]
+
+
+def test_restoring_takes_the_place_of_init_in_the_report() -> None:
+    story = Story()
+    story.machine = Machine(3.0, is_provisioned=True)
+    story.tell(Booted())
+    assert story.tell(RestorePolled("restore"), after=0.3) == [
+        *(ReportInitRuntimeDone("init", "success"), ReportRestoreStart(), Restore("restore")),
+    ]
+    commands = story.tell(NextPolled("poll"), after=0.1)
+    assert of(ReportRestore, commands) == ReportRestore("success", pytest.approx(100.0))
+    assert of(ReportInit, commands).duration_ms == pytest.approx(400.0)
+    story.tell(InvokeReceived(ONE))
+    report = of(ReportEnd, story.tell(ResponsePosted("post", "id-1", b"")))
+    assert (report.init_ms, report.restore_ms) == (None, pytest.approx(100.0))
+    assert of(Refuse, story.tell(RestorePolled("again"))).status == 403
+
+
+def test_hooks_that_fail_are_told_as_a_restore_that_failed() -> None:
+    story = Story()
+    story.tell(Booted())
+    story.tell(RestorePolled("restore"))
+    story.tell(InitErrorPosted("post", b"{}", "Runtime.AfterRestoreError"), after=0.1)
+    commands = story.tell(RuntimeExited(1))
+    restored = of(ReportRestore, commands)
+    assert (restored.status, restored.error_type) == ("error", "Runtime.AfterRestoreError")
+
+
+def test_init_ahead_of_callers_may_take_longer() -> None:
+    story = Story()
+    story.machine = Machine(3.0, is_provisioned=True)
+    assert of(SetTimer, story.tell(Booted())) == SetTimer("init", story.at + 130.0)
