@@ -16,6 +16,18 @@ MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
 ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_NUMBERS = {
+    "port": int,
+    "aws_port": int,
+    "concurrency": int,
+    "unreserved": int,
+    "memory_mb": int,
+    "idle_s": float,
+    "freeze_s": float,
+    "drain_s": float,
+    "async_delay_scale": float,
+    "stream_mib_per_s": float,
+}
 
 
 def default_data() -> Path:
@@ -30,9 +42,10 @@ class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
     `concurrency` is the account's limit on running invocations, of which `unreserved` can't be reserved; `memory_mb`
-    what all environments together may be promised; `idle_s` how long an idle one is kept; `drain_s` how long running
-    invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s
-    instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
+    what all environments together may be promised; `idle_s` how long an idle one is kept, `freeze_s` how long it runs
+    on before it is frozen (0: for ever); `network` what functions reach: "bridge" the world, "none" nothing; `drain_s`
+    how long running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for
+    (0.01: 0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -40,6 +53,10 @@ class Settings:
     `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none. `with_aws` runs an endpoint for AWS's
     other services beside the manager, on `aws_port` (0: the one after `port`, or any that is free). `routes` is a
     file of APIs that the gateway answers (rie/gateway/definitions.py).
+
+    `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
+    empty for this listener by way of *.localhost; `stream_mib_per_s` how fast a streamed answer goes past its first
+    6 MB (the service: 2), 0 for as fast as it can.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +71,8 @@ class Settings:
     unreserved: int = 100
     memory_mb: int = 0
     idle_s: float = 600.0
+    freeze_s: float = 0.1
+    network: str = "bridge"
     drain_s: float = 20.0
     auth: bool = False
     insecure_no_auth: bool = False
@@ -62,6 +81,8 @@ class Settings:
     function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
     runtimes: str = ""
+    urls: str = ""
+    stream_mib_per_s: float = 0.0
     with_aws: bool = False
     aws_port: int = 0
     routes: Path | None = None
@@ -80,10 +101,12 @@ class Settings:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
         if not 0 <= self.aws_port < 65_536:
             raise SettingsError(f"cannot use port {self.aws_port} for AWS's services: it is not between 0 and 65535")
-        if self.idle_s <= 0 or self.drain_s < 0 or self.concurrency < 1 or self.unreserved < 0:
+        if min(self.drain_s, self.freeze_s, self.unreserved, self.stream_mib_per_s) < 0 or self.idle_s <= 0:
             raise SettingsError(
-                "cannot use these limits: idle and concurrency must be above 0, drain and unreserved not below"
+                "cannot use these limits: idle must be above 0, drain, freeze, unreserved and rate not below"
             )
+        if self.concurrency < 1:
+            raise SettingsError("cannot use these limits: concurrency must be above 0")
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
@@ -93,6 +116,12 @@ class Settings:
     def keys_path(self) -> Path:
         """Where the access keys are."""
         return self.keys or self.data / "keys.json"
+
+    @property
+    def url_pattern(self) -> str:
+        """How function URLs are spelt, with {url_id} and {region} in it."""
+        scheme, _, domain = (self.urls.rstrip("/") or f"http://localhost:{self.port}").rpartition("://")
+        return f"{scheme or 'http'}://{{url_id}}.lambda-url.{{region}}.{domain}/"
 
     @property
     def database_url(self) -> str:
@@ -115,16 +144,7 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 
 
 def _convert(name: str, text: str) -> object:
-    kind = {
-        "port": int,
-        "aws_port": int,
-        "concurrency": int,
-        "unreserved": int,
-        "memory_mb": int,
-        "idle_s": float,
-        "drain_s": float,
-        "async_delay_scale": float,
-    }.get(name)
+    kind = _NUMBERS.get(name)
     if name in ("data", "bundle", "keys", "routes"):
         return Path(text).expanduser()
     if name in ("auth", "insecure_no_auth", "with_aws"):

@@ -19,7 +19,7 @@ from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.errors import SandboxFailed
 from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
-from rie.model.invocation import Invocation, Outcome
+from rie.model.invocation import Invocation, Listener, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,16 @@ class Throttled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise."""
+    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise.
+
+    `freeze_s`: how long an idle one runs on before it is frozen, 0: for ever. Calls that follow each other closely then
+    cost no freezing, and what is logged late is still written.
+    """
 
     limits: Limits
     idle_s: float = 600.0
     variables: Mapping[str, str] = field(default_factory=dict)
+    freeze_s: float = 0.0
 
 
 CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
@@ -108,20 +113,29 @@ class Pool:
         """Begin to evict what has been idle for long."""
         self._reaper = asyncio.get_running_loop().create_task(self._reap())
 
-    async def run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
-        """Run an invocation in an environment of its own. Raises Throttled, HostFault, ImageFault."""
+    async def run(
+        self,
+        function: Function,
+        configuration: Configuration,
+        invocation: Invocation,
+        listener: Listener | None = None,
+    ) -> Outcome:
+        """Run an invocation in an environment of its own; a listener hears the answer as it is made.
+
+        Raises Throttled, HostFault, ImageFault.
+        """
         while True:
             environment = self._take(function, configuration, invocation.tenant_id)
             try:
-                return await self._run_in(environment, invocation)
+                return await self._run_in(environment, invocation, listener)
             except StillBusy:
                 self._finish_in_background(environment)
 
-    async def _run_in(self, environment: Environment, invocation: Invocation) -> Outcome:
+    async def _run_in(self, environment: Environment, invocation: Invocation, listener: Listener | None) -> Outcome:
         try:
             if environment.state is State.STARTING:
                 await self._start(environment)
-            outcome = await environment.invoke(invocation)
+            outcome = await environment.invoke(invocation, listener)
         except StillBusy:
             raise
         except BaseException:
@@ -295,6 +309,16 @@ class Pool:
         if not environment.is_provisioned:
             self._idle[environment.environment_id] = environment
         environment.group.add(environment)
+        if self._settings.freeze_s:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.freeze_s, self._freeze, environment, environment.last_used_at)
+
+    def _freeze(self, environment: Environment, idle_since: float) -> None:
+        if environment.state is not State.IDLE or environment.last_used_at != idle_since:
+            return
+        task = asyncio.get_running_loop().create_task(environment.freeze())
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     def _give_slot_back(self, environment: Environment, now: float) -> None:
         if environment.taken_at is None:

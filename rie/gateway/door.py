@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootstrap.http_mode import NotHttp
-from bootstrap.ids import new_id
+from bootstrap.ids import new_id, new_trace_id
 from rie.errors import RieError, ServiceError, SettingsError
 from rie.gateway import definitions, responses
 from rie.gateway.events import Asked, Call, payload_of
 from rie.gateway.responses import Response
 from rie.gateway.routes import Api, Match, NoRoute, NoStage, function_of, matched, source_arn
 from rie.iam.caller import service
-from rie.invoke.invoker import Invoker, InvokeRequest, new_trace_id
+from rie.invoke.invoker import Invoker, InvokeRequest
 from rie.model.scope import Scope
 
 log = logging.getLogger(__name__)

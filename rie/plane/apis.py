@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from bootstrap.wire import MAX_EVENT
 from rie.gateway.door import Gateway
 from rie.gateway.events import Asked
-from rie.plane.http import AsgiScope, ClientGone, Receive, Send, read_body, respond, sent_from
+from rie.plane.connection import Connection, Request
 
 
 class Apis:
-    """An ASGI application."""
+    """Answers every request whose host, or path, is an API's."""
 
     def __init__(self, gateway: Gateway, port: int) -> None:
+        """`port` is what functions are told that callers came in by."""
         self._gateway = gateway
         self._port = port
 
     @staticmethod
-    def takes(scope: AsgiScope) -> bool:
+    def takes(request: Request) -> bool:
         """Whether a request is to an API, be there one or not."""
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return Gateway.takes(host.decode("latin-1"), scope["raw_path"].decode("latin-1"))
+        return Gateway.takes(request.headers.get("host", ""), request.path)
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        sent = sent_from(scope)
-        try:
-            body = await read_body(receive, MAX_EVENT)
-        except ClientGone:
-            return
-        peer = (scope.get("client") or ("127.0.0.1", 0))[0]
-        asked = Asked(sent.method, sent.path, sent.query, dict(sent.headers), body, peer, self._port)
+    async def __call__(self, request: Request, exchange: Connection) -> None:
+        asked = Asked(
+            request.method, request.path, request.query, request.headers, request.body, request.peer, self._port
+        )
         response = await self._gateway.answer(asked)
-        await respond(send, response.status, response.headers, response.body)
+        exchange.respond(response.status, response.headers, response.body)

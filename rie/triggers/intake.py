@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from bootstrap.ids import new_trace_id
 from rie.arn import parse_function_reference
 from rie.errors import RieError, ServiceError
 from rie.iam.caller import service
-from rie.invoke.invoker import Invoker, InvokeRequest, new_trace_id
+from rie.invoke.invoker import Invoker, InvokeRequest
 from rie.model.scope import Scope
 from rie.triggers.documents import NotAnEvent, Push, push_of
 
