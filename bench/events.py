@@ -59,7 +59,7 @@ def run(effort: Effort) -> Report:
 
 
 EVENTS_NOTE = (
-    f"acknowledged to Invoke with InvocationType=Event over HTTP on {CONNECTIONS} connections, the function's environments "
+    f"acknowledged to Invoke with InvocationType=Event over HTTP on {CONNECTIONS} connections, the function "
     "busy; the peer inserts the same bytes into SQLite on the same disk, synchronous=FULL, a commit for each"
 )
 RUN_NOTE = "the same while the manager's process also runs every event, in the stub engine's sandboxes within it"
