@@ -207,7 +207,7 @@ class Node:
         scope = Scope(settings.account, settings.region)
         clock = SystemClock()
         gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
-        access = Access(mirror)
+        access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
         invoker = Invoker(directory, access, pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)

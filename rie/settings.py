@@ -16,6 +16,7 @@ MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
 ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_SWITCHES = ("auth", "insecure_no_auth", "url_needs_invoke")
 _NUMBERS = {
     "port": int,
     "concurrency": int,
@@ -50,7 +51,8 @@ class Settings:
     `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none.
 
     `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
-    empty for this listener by way of *.localhost; `stream_mib_per_s` how fast a streamed answer goes past its first
+    empty for this listener by way of *.localhost; `url_needs_invoke`: their callers need lambda:InvokeFunction too, as the
+    service asks of URLs made since October 2025; `stream_mib_per_s` how fast a streamed answer goes past its first
     6 MB (the service: 2), 0 for as fast as it can.
     """
 
@@ -75,6 +77,7 @@ class Settings:
     async_delay_scale: float = 1.0
     runtimes: str = ""
     urls: str = ""
+    url_needs_invoke: bool = False
     stream_mib_per_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -133,7 +136,7 @@ def _convert(name: str, text: str) -> object:
     kind = _NUMBERS.get(name)
     if name in ("data", "bundle", "keys"):
         return Path(text).expanduser()
-    if name in ("auth", "insecure_no_auth"):
+    if name in _SWITCHES:
         if text.lower() not in YES + NO:
             raise SettingsError(f"cannot read RIE_{name.upper()}: {text!r} is neither 1 nor 0")
         return text.lower() in YES

@@ -54,7 +54,8 @@ def serve(
     Every setting can be a variable too: RIE_HOST, RIE_PORT, RIE_ENGINE, RIE_DATA, RIE_DATABASE, RIE_REGION,
     RIE_ACCOUNT, RIE_IDLE_S, RIE_CONCURRENCY, RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S, RIE_ASYNC_DELAY_SCALE,
     RIE_RUNTIMES, RIE_AUTH, RIE_KEYS, RIE_INSECURE_NO_AUTH, RIE_ROLE_CREDENTIALS (auto, own, sts, none),
-    RIE_FUNCTION_ENDPOINT_URL. RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more access key, the account's root.
+    RIE_FUNCTION_ENDPOINT_URL, RIE_URLS, RIE_URL_NEEDS_INVOKE (1: as for new URLs on AWS), RIE_STREAM_MIB_PER_S.
+    RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more access key, the account's root.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings
