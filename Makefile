@@ -1,14 +1,18 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test images image-rie lint types bench stop clean
+.PHONY: help run test test-cgroup2 images image-rie lint types bench stop clean
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## From a bare machine to a function that answers: images, registry, manager, an example deployed and invoked
 	@scripts/with-engine .venv/bin/python scripts/run.py
 
 test: ## Every check and every test
 	@scripts/with-engine scripts/test
+
+test-cgroup2: ## The tests of limits on control groups of version 2 alone, in a virtual machine (minutes)
+	@scripts/provision
+	@scripts/test-cgroup2
 
 images: ## Build rie/python:3.11 and rie/provided:latest
 	@scripts/with-engine .venv/bin/python scripts/images.py

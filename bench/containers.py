@@ -41,8 +41,8 @@ class Workbench:
 
     def __init__(self, scratch: Path, bundle: Path, rie: Path) -> None:
         self.docker = images.docker()
-        self._mark = f"{LABEL}={os.getpid()}"
-        self._image = f"rie-bench:{os.getpid()}"
+        self.mark = f"{LABEL}={os.getpid()}"
+        self.image = f"rie-bench:{os.getpid()}"
         self._scratch = scratch
         self._bundle = bundle
         self._rie = rie
@@ -62,10 +62,10 @@ class Workbench:
 
     def run(self, command: Sequence[str] = (), entrypoint: str = "") -> str:
         """`docker run` of the image, published on a free port of 127.0.0.1; returns the container's id."""
-        flags = ["--detach", "--publish", "127.0.0.1::8080", "--label", self._mark]
+        flags = ["--detach", "--publish", "127.0.0.1::8080", "--label", self.mark]
         if entrypoint:
             flags += ["--entrypoint", entrypoint]
-        return self.call("run", *flags, self._image, *command)
+        return self.call("run", *flags, self.image, *command)
 
     def describe(self, container_id: str) -> Container:
         """Where a container that runs is reached."""
@@ -129,15 +129,15 @@ class Workbench:
             shutil.copytree(ROOT / "bench" / "image", context)
             shutil.copytree(self._bundle, context / "bundle")
             shutil.copy(self._rie, context / "aws-lambda-rie")
-            self.call("build", "--quiet", "--tag", self._image, str(context))
+            self.call("build", "--quiet", "--tag", self.image, str(context))
 
     def _clear(self) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it
         try:
-            left = self.call("ps", "--all", "--quiet", "--filter", f"label={self._mark}").split()
+            left = self.call("ps", "--all", "--quiet", "--filter", f"label={self.mark}").split()
             if left:
                 self.remove(*left)
-            if self.call("image", "ls", "--quiet", self._image):
-                self.call("image", "rm", "--force", self._image)
+            if self.call("image", "ls", "--quiet", self.image):
+                self.call("image", "rm", "--force", self.image)
         finally:
             signal.signal(signal.SIGINT, before)

@@ -104,6 +104,7 @@ def engine_for(settings: Settings) -> Engine:
             bundle=bundle.ensure(settings.bundle),
             state_dir=settings.data / "sandboxes",
             owner=_owner(settings.data),
+            network=settings.network,
         ),
     )
 
@@ -268,7 +269,7 @@ class Node:
 def _pool_settings(settings: Settings) -> PoolSettings:
     endpoint = settings.function_endpoint_url
     variables = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
-    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables)
+    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables, settings.freeze_s)
 
 
 def _credentials_of(roles: RoleCredentials, settings: Settings) -> CredentialsOf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
+from rie import engine
 from rie.errors import RieError
 from rie.node import Node, engine_for, prepare_data
 from rie.plane.listener import Listener
@@ -28,8 +30,18 @@ BEAT_S = 1.0
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises SettingsError, HostFault before the first request if it can't begin."""
     prepare_data(settings.data)
+    _allow_files()
     description = asyncio.run(engine_for(settings).check())
+    if settings.engine is None:
+        name, why = engine.default()
+        description += f" ({name} because: {why})"
     Server(settings, description).run()
+
+
+def _allow_files() -> None:
+    """A few descriptors for each of a thousand environments: as many as this process may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Manager:

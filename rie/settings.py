@@ -23,6 +23,7 @@ _NUMBERS = {
     "unreserved": int,
     "memory_mb": int,
     "idle_s": float,
+    "freeze_s": float,
     "drain_s": float,
     "async_delay_scale": float,
     "stream_mib_per_s": float,
@@ -41,9 +42,10 @@ class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
     `concurrency` is the account's limit on running invocations, of which `unreserved` can't be reserved; `memory_mb`
-    what all environments together may be promised; `idle_s` how long an idle one is kept; `drain_s` how long running
-    invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for (0.01: 0.6 s
-    instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
+    what all environments together may be promised; `idle_s` how long an idle one is kept, `freeze_s` how long it runs
+    on before it is frozen (0: for ever); `network` what functions reach: "bridge" the world, "none" nothing; `drain_s`
+    how long running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for
+    (0.01: 0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -51,8 +53,8 @@ class Settings:
     `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none.
 
     `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
-    empty for this listener by way of *.localhost; `url_needs_invoke`: their callers need lambda:InvokeFunction too, as the
-    service asks of URLs made since October 2025; `stream_mib_per_s` how fast a streamed answer goes past its first
+    empty for this listener by way of *.localhost; `url_needs_invoke`: their callers need lambda:InvokeFunction too, as
+    the service asks of URLs made since October 2025; `stream_mib_per_s` how fast a streamed answer goes past its first
     6 MB (the service: 2), 0 for as fast as it can.
     """
 
@@ -68,6 +70,8 @@ class Settings:
     unreserved: int = 100
     memory_mb: int = 0
     idle_s: float = 600.0
+    freeze_s: float = 0.1
+    network: str = "bridge"
     drain_s: float = 20.0
     auth: bool = False
     insecure_no_auth: bool = False
@@ -92,10 +96,12 @@ class Settings:
             )
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
-        if min(self.drain_s, self.unreserved, self.stream_mib_per_s) < 0 or self.idle_s <= 0 or self.concurrency < 1:
+        if min(self.drain_s, self.freeze_s, self.unreserved, self.stream_mib_per_s) < 0 or self.idle_s <= 0:
             raise SettingsError(
-                "cannot use these limits: idle and concurrency must be above 0, drain, unreserved and rate not below"
+                "cannot use these limits: idle must be above 0, drain, freeze, unreserved and rate not below"
             )
+        if self.concurrency < 1:
+            raise SettingsError("cannot use these limits: concurrency must be above 0")
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):

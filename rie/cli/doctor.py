@@ -44,8 +44,22 @@ def _python() -> Finding:
     return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
-def _engine() -> Finding:
+def _oci() -> Finding:
+    from rie.engine.oci import bridges
+    from rie.engine.oci.engine import unavailable
+
+    if why := unavailable():
+        remedy = "run `rie serve` as root" if why == "not root" else "use --engine docker"
+        return Finding("oci engine", "warning", f"can't run here: {why}", remedy)
+    if why := bridges.unavailable():
+        return Finding("oci engine", "warning", f"functions have no network: {why}", "apt-get install iptables")
+    return Finding("oci engine", "ok", "sandboxes without a daemon, outbound network")
+
+
+def _docker() -> Finding:
     import docker
+
+    from rie.engine.oci.engine import unavailable
 
     try:
         client = docker.from_env(timeout=5)
@@ -55,6 +69,8 @@ def _engine() -> Finding:
         remedy = (
             "start it: systemctl start docker, or dockerd &" if shutil.which("dockerd") else "apt-get install docker.io"
         )
+        if unavailable() is None:
+            return Finding("docker engine", "warning", f"does not answer, not needed: {_first_line(error)}", remedy)
         return Finding("docker engine", "missing", f"does not answer: {_first_line(error)}", remedy)
     return Finding("docker engine", "ok", f"{version['Version']} on {version['Os']}/{version['Arch']}")
 
@@ -112,7 +128,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_python, _engine, _cgroups, _temporary_storage, _disk, _bundle)
+CHECKS: tuple[Callable[[], Finding], ...] = (_python, _oci, _docker, _cgroups, _temporary_storage, _disk, _bundle)
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
 
 

@@ -6,23 +6,33 @@ from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
 from rie.errors import SettingsError
 
-__all__ = ["DEFAULT", "NAMES", "Engine", "EngineSettings", "choose"]
+__all__ = ["NAMES", "Engine", "EngineSettings", "choose", "default"]
 
-DEFAULT = "docker"
-NAMES = ("docker", "stub")
+NAMES = ("oci", "docker", "stub")
+
+
+def default() -> tuple[str, str]:
+    """The engine of this machine if nobody names one, and why: "oci" on Linux with root, else "docker"."""
+    from rie.engine.oci.engine import unavailable
+
+    why_not = unavailable()
+    return ("docker", f"oci: {why_not}") if why_not else ("oci", "Linux with root")
 
 
 def choose(name: str | None, settings: EngineSettings) -> Engine:
     """The engine of that name (None: the default); nothing is asked of it yet. Raises SettingsError."""
     # Imported here: the docker SDK costs 150 ms, which nobody pays who does not use it.
-    if name in (None, "", DEFAULT):
+    name = name or default()[0]
+    if name == "docker":
         from rie.engine.docker import DockerEngine
 
         return DockerEngine(settings)
+    if name == "oci":
+        from rie.engine.oci import OciEngine
+
+        return OciEngine(settings)
     if name == "stub":
         from rie.engine.stub import StubEngine
 
         return StubEngine()
-    if name == "oci":
-        raise SettingsError("cannot use engine oci: the daemonless engine is not part of this version; use docker")
     raise SettingsError(f"cannot use engine {name}: it must be one of {', '.join(NAMES)}")

@@ -4,7 +4,7 @@ Terms. An *image* is content on a registry, pinned by digest. A *sandbox* is one
 bootstrap as its first process; the manager reaches it through a UNIX socket (the front door) and reads its log from
 a pipe. An *engine* makes images ready and starts sandboxes. It knows nothing of functions, versions or invocations.
 
-Lifecycle of a sandbox: `Engine.start` → (front door answers) → `Sandbox.limit_cpu` → … → `Sandbox.destroy`.
+Lifecycle of a sandbox: `Engine.start` → (front door answers) → `limit_cpu` → … (`freeze` ⇄ `thaw`) … → `destroy`.
 
     engine = DockerEngine(settings)
     await engine.check()                              # raises EngineUnavailable, saying what would mend it
@@ -53,7 +53,9 @@ class SandboxSpec:
     in front); `environment` is the whole environment of the bootstrap, the image's own variables included;
     `cpus` the share of CPU time after init (1.0 = one vCPU), applied by `Sandbox.limit_cpu`; `mounts` lie over the
     image, made in the order they are given, and their targets exist in the image. The engine's own mounts come later:
-    what is given for /opt has an empty directory `rie`, over which the bundle is mounted.
+    what is given for /opt has an empty directory `rie`, over which the bundle is mounted. `network` names a private
+    network, whose members reach each other and nobody else (only the daemonless engine has them), None for the
+    engine's own.
     """
 
     sandbox_id: str
@@ -67,6 +69,7 @@ class SandboxSpec:
     pids: int = 1024
     open_files: int = 1024
     mounts: tuple[Mount, ...] = ()
+    network: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,6 +90,16 @@ class Sandbox(Protocol):
 
     async def limit_cpu(self) -> None:
         """Apply the CPU share of the spec; until then the sandbox runs unthrottled, because init must be quick."""
+
+    async def freeze(self) -> None:
+        """Stop every process of the sandbox where it is, where that is cheap; nothing on an engine that can't.
+
+        A frozen sandbox takes connections and requests, but answers only once it is thawed. Freezing what is frozen,
+        and what has ended, is fine.
+        """
+
+    async def thaw(self) -> None:
+        """Let them go on; nothing if they run."""
 
     async def destroy(self) -> None:
         """Kill everything in the sandbox and remove all that was made for it. Never raises for what is gone."""

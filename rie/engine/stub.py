@@ -28,7 +28,8 @@ DEFAULT_TIMEOUT_S = 3.0
 class StubSandbox:
     """One sandbox: a function, a pipe for its log, and connections made of socket pairs.
 
-    For tests: `is_cpu_limited` says whether `limit_cpu` was called, `crash` ends the sandbox as if it had died.
+    For tests: `is_cpu_limited` says whether `limit_cpu` was called, `is_frozen` what was
+    asked for last, `crash` ends the sandbox as if it had died.
     """
 
     def __init__(self, spec: SandboxSpec, repository: str, forget: Callable[[str], None]) -> None:
@@ -39,6 +40,7 @@ class StubSandbox:
         self.timeout_s = float(spec.environment.get("AWS_LAMBDA_FUNCTION_TIMEOUT") or DEFAULT_TIMEOUT_S)
         self.is_busy = False
         self.is_cpu_limited = False
+        self.is_frozen = False
         self.doors: set[Door] = set()
         self._forget = forget
         self._loop = asyncio.get_running_loop()
@@ -82,6 +84,14 @@ class StubSandbox:
     async def limit_cpu(self) -> None:
         """See `Sandbox.limit_cpu`; only noted."""
         self.is_cpu_limited = True
+
+    async def freeze(self) -> None:
+        """See `Sandbox.freeze`; only noted."""
+        self.is_frozen = True
+
+    async def thaw(self) -> None:
+        """See `Sandbox.thaw`."""
+        self.is_frozen = False
 
     async def destroy(self) -> None:
         """See `Sandbox.destroy`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import time
@@ -105,6 +106,7 @@ class Environment:
         self.credentials: Credentials | None = None  # of its role, set before it starts
         self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
+        self._is_frozen = False
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
         self._sink: LogSink | None = None
@@ -168,6 +170,27 @@ class Environment:
         assert self._door is not None
         await self._door.request(_ask(wire.IDLE_PATH), b"", self.configuration.timeout_s + MARGIN_S)
 
+    async def freeze(self) -> None:
+        """Have its processes stand still, as the service does between invocations, once the last phase has ended.
+
+        Nothing if it has begun another invocation by then, or can't be asked.
+        """
+        assert self._sandbox is not None
+        served = self.invocations
+        try:
+            # Through a door of its own, so that an invocation does not have to wait behind the question.
+            door = await self._sandbox.connect(Door)
+            assert isinstance(door, Door)
+            try:
+                await door.request(_ask(wire.IDLE_PATH), b"", self.configuration.timeout_s + MARGIN_S)
+            finally:
+                door.close()
+        except (SandboxFailed, TimeoutError):
+            return
+        if self.state is State.IDLE and self.invocations == served:
+            self._is_frozen = True
+            await self._sandbox.freeze()
+
     async def invoke(self, invocation: Invocation, listener: Listener | None = None) -> Outcome:
         """Run one invocation to its answer, which a listener hears as it is made, if the runtime makes it in pieces.
 
@@ -177,6 +200,9 @@ class Environment:
         may work on after the answer.
         """
         assert self._door is not None
+        if self._is_frozen and self._sandbox is not None:
+            self._is_frozen = False
+            await self._sandbox.thaw()
         head = self._heads[listener is not None] + (
             f"{wire.REQUEST_ID}: {invocation.request_id}\r\n"
             f"{wire.FUNCTION_ARN}: {invocation.function_arn}\r\n"
@@ -332,8 +358,18 @@ class Environment:
             ephemeral_storage_mb=configuration.ephemeral_storage_mb,
             cpus=cpus(configuration.memory_mb),
             mounts=mounts,
+            network=_network(configuration),
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
+
+
+def _network(configuration: Configuration) -> str | None:
+    """The private network that a function's VPC settings mean: those with the same ones share it."""
+    vpc = configuration.vpc
+    if vpc is None or not vpc.subnet_ids:
+        return None
+    text = f"{','.join(sorted(vpc.subnet_ids))};{','.join(sorted(vpc.security_group_ids))}"
+    return f"vpc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def credentials_needed_s(configuration: Configuration) -> float:

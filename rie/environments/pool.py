@@ -44,11 +44,16 @@ class Throttled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise."""
+    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise.
+
+    `freeze_s`: how long an idle one runs on before it is frozen, 0: for ever. Calls that follow each other closely then
+    cost no freezing, and what is logged late is still written.
+    """
 
     limits: Limits
     idle_s: float = 600.0
     variables: Mapping[str, str] = field(default_factory=dict)
+    freeze_s: float = 0.0
 
 
 CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
@@ -304,6 +309,16 @@ class Pool:
         if not environment.is_provisioned:
             self._idle[environment.environment_id] = environment
         environment.group.add(environment)
+        if self._settings.freeze_s:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.freeze_s, self._freeze, environment, environment.last_used_at)
+
+    def _freeze(self, environment: Environment, idle_since: float) -> None:
+        if environment.state is not State.IDLE or environment.last_used_at != idle_since:
+            return
+        task = asyncio.get_running_loop().create_task(environment.freeze())
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     def _give_slot_back(self, environment: Environment, now: float) -> None:
         if environment.taken_at is None:

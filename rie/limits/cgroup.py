@@ -29,6 +29,26 @@ def cpu_directory(pid: int, proc: Path = Path("/proc")) -> Path | None:
     return None
 
 
+def hierarchies(proc: Path = Path("/proc")) -> tuple[dict[str, Path], bool]:
+    """Where each controller is mounted, and whether that is version 2 (the first that has memory wins).
+
+    A version 2 hierarchy without controllers, beside version 1, does not count.
+    """
+    legacy: dict[str, Path] = {}
+    unified: dict[str, Path] = {}
+    for line in (proc / "self" / "mountinfo").read_text().splitlines():
+        fields, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
+        point = Path(_unescape(fields.split(" ")[4]))
+        if kind == "cgroup":
+            legacy.update(dict.fromkeys(options.split(","), point))
+        elif kind == "cgroup2":
+            controllers = point / "cgroup.controllers"
+            names = controllers.read_text().split() if controllers.exists() else []
+            unified.update(dict.fromkeys(names, point))
+    return (unified, True) if "memory" in unified else (legacy, False)
+
+
 def write_quota(directory: Path, quota: Quota) -> None:
     """Limit the group's CPU time from now on. Raises OSError."""
     unified = directory / "cpu.max"

@@ -61,16 +61,27 @@ def create(directory: Path, size_mb: int, templates: Path) -> Volume:
     `directory` will hold its file ("tmp.ext4") and its mount point ("tmp"); `templates` what is made once per size.
     Leaves nothing behind on failure. Raises HostFault, DiskFull.
     """
-    volume = Volume(directory / "tmp.ext4", directory / "tmp")
+    volume = Volume(image(directory, size_mb, templates), directory / "tmp")
     with _named(f"make a /tmp of {size_mb} MB in {directory}"):
         try:
-            _copy_sparse(_template(templates, size_mb), volume.image)
             volume.mount_point.mkdir(mode=0o700)
             _mount(volume)
         except BaseException:
             remove(volume)
             raise
     return volume
+
+
+def image(directory: Path, size_mb: int, templates: Path, name: str = "tmp") -> Path:
+    """Make `directory`/NAME.ext4, the file of such a file system, and mount it nowhere. Raises HostFault, DiskFull."""
+    path = directory / f"{name}.ext4"
+    with _named(f"make a /tmp of {size_mb} MB in {directory}"):
+        try:
+            _copy_sparse(_template(templates, size_mb), path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return path
 
 
 def remove(volume: Volume) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,8 +19,10 @@ import uvloop
 from rie import bundle
 from rie.engine import EngineSettings, choose
 from rie.engine.base import Engine, Sandbox, SandboxSpec
+from rie.engine.oci import bridges
+from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.stub import StubSandbox
-from rie.limits import share
+from rie.limits import loop, share
 from tests.contract.door import Door
 from tests.registry import Registry, build, serving
 
@@ -89,6 +92,8 @@ class Case:
         """End a sandbox's first process behind the engine's back."""
         if isinstance(sandbox, StubSandbox):
             sandbox.crash()
+        elif isinstance(sandbox, OciSandbox):
+            os.kill(sandbox.pid, signal.SIGKILL)
         else:
             docker("kill", container_of(self.settings.owner, sandbox.sandbox_id))
 
@@ -143,11 +148,11 @@ async def eventually(
     return time.monotonic() - began_at
 
 
-def run(test: Awaitable[None]) -> None:
+def run(test: Awaitable[None], within_s: float = 240) -> None:
     """Run a test's coroutine on the product's event loop."""
 
     async def bounded() -> None:
-        await asyncio.wait_for(test, 240)
+        await asyncio.wait_for(test, within_s)
 
     uvloop.run(bounded())
 
@@ -175,11 +180,27 @@ def bundle_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle.ensure(tmp_path_factory.mktemp("bundle"))
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is made once for all engines of this run: file systems for /tmp, and unpacked images."""
+    directory = tmp_path_factory.mktemp("shared")
+    (directory / "templates").mkdir()
+    return directory
+
+
+def settings_in(directory: Path, shared: Path, bundle_directory: Path, owner: str) -> EngineSettings:
+    """Settings of an engine whose state lies in `directory`."""
+    state = directory / "state"
+    (state / owner).mkdir(parents=True)
+    (state / owner / "templates").symlink_to(shared / "templates")
+    return EngineSettings(bundle=bundle_directory, state_dir=state, owner=owner, images=shared / "images")
+
+
 @pytest.fixture
-def docker_case(registry: Registry, bundle_directory: Path, tmp_path: Path) -> Iterator[Case]:
+def docker_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_path: Path) -> Iterator[Case]:
     """The Docker engine; fails if the test leaves a container or a mount behind."""
     owner = f"test-{os.getpid()}"
-    settings = EngineSettings(bundle=bundle_directory, state_dir=tmp_path / "state", owner=owner)
+    settings = settings_in(tmp_path, shared, bundle_directory, owner)
     yield Case("docker", settings, registry.host)
     left = containers(owner)
     if left:
@@ -188,10 +209,35 @@ def docker_case(registry: Registry, bundle_directory: Path, tmp_path: Path) -> I
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text(), "mounts were left behind"
 
 
-@pytest.fixture(params=["stub", "docker"])
+@pytest.fixture
+def oci_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_path: Path) -> Iterator[Case]:
+    """The daemonless engine; fails if the test leaves anything behind."""
+    owner = f"test-{os.getpid()}"
+    settings = settings_in(tmp_path, shared, bundle_directory, owner)
+    yield Case("oci", settings, registry.host)
+    left = leftovers(owner, tmp_path)
+    assert not left, left
+
+
+def leftovers(owner: str, directory: Path) -> list[str]:
+    """What an engine has left: control groups, bridges, filter rules, mounts, loop devices, files of sandboxes."""
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/rie-{owner}-*")]
+    found += [f"bridge {token}" for token, alias in bridges.aliases().items() if alias.startswith(f"{owner}-")]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{directory}/" in line]
+    found += [str(path) for path in directory.rglob("engine-*")]
+
+    async def wait() -> None:
+        # The kernel lets go of a file system a moment after the last process that saw it.
+        await eventually(lambda: not loop.devices_under(directory), why=lambda: str(loop.devices_under(directory)))
+
+    asyncio.run(wait())
+    return found
+
+
+@pytest.fixture(params=["stub", "oci", "docker"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """Every engine in turn."""
     if request.param == "stub":
         return Case("stub", EngineSettings(bundle=tmp_path, state_dir=tmp_path), "registry.test")
-    docker_case: Case = request.getfixturevalue("docker_case")
-    return docker_case
+    real: Case = request.getfixturevalue(f"{request.param}_case")
+    return real

@@ -108,9 +108,53 @@ def allocate(megabytes):
     return len(bytearray(b"x") * (megabytes * 1048576))
 
 
+def connect(address):
+    """None if somebody listens there, else why not."""
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    sock.settimeout(2)
+    try:
+        sock.connect((address[0], address[1]))
+    except (OSError, TimeoutError) as error:
+        return str(error.strerror or error)
+    finally:
+        sock.close()
+    return None
+
+
+def serve(port):
+    """Listen on every address, in a process of its own."""
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    sock.bind(("0.0.0.0", port))
+    sock.listen()
+    if os.fork() == 0:
+        while True:
+            sock._accept()
+    return port
+
+
+def ticks(seconds):
+    """How often a process of ours got to run in so many seconds."""
+    ends_at = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < ends_at:
+        time.sleep(0.01)
+        count += 1
+    return count
+
+
 VERBS = {
     "allocate": allocate,
     "attempt-write": lambda path: attempt(lambda: write(path, 0)),
+    "connect": connect,
+    "serve": serve,
+    "ticks": ticks,
+    "time": lambda _: time.time(),
+    "attempt-raw": lambda _: attempt(lambda: _socket.socket(_socket.AF_INET, _socket.SOCK_RAW, 1)),
+    "attempt-packet": lambda _: attempt(lambda: _socket.socket(_socket.AF_PACKET, _socket.SOCK_RAW, 0)),
+    "attempt-kill": lambda pid: attempt(lambda: os.kill(pid, 0)),
+    "processes": lambda _: sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "root": lambda _: sorted(os.listdir("/")),
+    "hostname": lambda _: os.uname().nodename,
     "attempt-list": lambda path: attempt(lambda: os.listdir(path)),
     "exists": os.path.exists,
     "fill-tmp": lambda megabytes: attempt(lambda: write("/tmp/fill", megabytes)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 from dataclasses import replace
 
@@ -225,10 +226,11 @@ def test_destroying_twice_or_at_once_is_fine(case: Case) -> None:
             calls: list[int] = []
             sandbox.on_exit(lambda: calls.append(1))
             log_fd = sandbox.log_fd
+            log = os.fstat(log_fd)
             await asyncio.gather(sandbox.destroy(), sandbox.destroy())
             await sandbox.destroy()
-            with pytest.raises(OSError):
-                os.fstat(log_fd)
+            with contextlib.suppress(OSError):  # closed, or something else that the engine has opened since
+                assert not os.path.samestat(os.fstat(log_fd), log)
             with pytest.raises(SandboxFailed, match="destroyed"):
                 await connect(sandbox)
             await eventually(lambda: door.transport is None or door.transport.is_closing())

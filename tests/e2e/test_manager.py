@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import pytest
 
 from tests.e2e.world import Manager, create, managing, wait_until
 
@@ -31,9 +32,9 @@ def test_functions_survive_a_restart_and_nothing_else_does(
         function = create(manager.client(), image, Description="kept", Environment={"Variables": {"MINE": "b"}})
         before = manager.client().get_function(FunctionName=function.name)["Configuration"]
         function.invoke()
-        assert len(manager.containers(engine)) == 1
+        assert len(manager.sandboxes(engine)) == 1
         assert manager.stop() == 0
-        assert manager.containers(engine) == []
+        assert manager.sandboxes(engine) == []
         assert manager.mounts() == []
         manager.start()
         after = manager.client().get_function(FunctionName=function.name)["Configuration"]
@@ -41,32 +42,33 @@ def test_functions_survive_a_restart_and_nothing_else_does(
         assert function.invoke({"a": 1}).payload == {"a": 1}
 
 
+@pytest.mark.parametrize("name", ["oci", "docker"])
 def test_a_killed_manager_leaves_nothing_behind_once_it_is_started_again(
-    image: str, engine: docker.DockerClient, tmp_path: Path
+    name: str, image: str, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
-    with managing(tmp_path) as manager:
+    with managing(tmp_path, "--engine", name) as manager:
         names = [create(manager.client(), image, MemorySize=128).name for _ in range(2)]
         for _ in range(2):
             ends = [threading.Event() for _ in range(6)]
             callers = [threading.Thread(target=_call_until, args=(manager, names, end)) for end in ends]
             for caller in callers:
                 caller.start()
-            wait_until(lambda: len(manager.containers(engine)) >= 4, 60, "there is no load")
+            wait_until(lambda: len(manager.sandboxes(engine)) >= 4, 60, "there is no load")
             time.sleep(random.uniform(0, 0.5))
             manager.kill()
             for end in ends:
                 end.set()
-            left = set(manager.containers(engine))
+            left = set(manager.sandboxes(engine))
             assert left, "the kill came too late to test anything"
             manager.start()
-            assert left.isdisjoint(manager.containers(engine))
+            assert left.isdisjoint(manager.sandboxes(engine))
             assert [line for line in manager.mounts() if _is_of_no_environment(manager, line)] == []
             for caller in callers:
                 caller.join()
             found = [f["FunctionName"] for f in manager.client().list_functions()["Functions"]]
             assert sorted(found) == sorted(names)
         assert manager.stop() == 0
-        assert manager.containers(engine) == []
+        assert manager.sandboxes(engine) == []
         assert manager.mounts() == []
         left_over = [path.name for path in (tmp_path / "sandboxes").rglob("*") if path.is_socket() or path.is_fifo()]
         assert left_over == []
@@ -91,9 +93,16 @@ def test_idle_environments_are_evicted_after_the_time_that_was_set(
     with managing(tmp_path, "--idle", "1") as manager:
         function = create(manager.client(), image)
         function.invoke()
-        assert len(manager.containers(engine)) == 1
-        wait_until(lambda: manager.containers(engine) == [], 15, "the idle container is still there")
+        assert len(manager.sandboxes(engine)) == 1
+        wait_until(lambda: manager.sandboxes(engine) == [], 15, "the idle sandbox is still there")
         assert "Init Duration" in function.invoke().tail
+
+
+def test_without_a_word_the_daemonless_engine_runs_and_the_manager_says_why(manager: Manager, tmp_path: Path) -> None:
+    with managing(tmp_path) as picked:
+        assert "engine oci, without a daemon: Linux" in picked.log
+        assert "(oci because: Linux with root)" in picked.log
+    assert "because" not in manager.log
 
 
 def test_a_second_manager_on_the_same_data_is_refused(image: str, tmp_path: Path) -> None:
@@ -182,10 +191,11 @@ def test_the_doctor_says_what_is_there_and_what_is_missing() -> None:
     findings = {finding["subject"]: finding for finding in json.loads(healthy.stdout)}
     assert healthy.returncode == 0, healthy.stdout
     assert findings["docker engine"]["state"] == "ok"
+    assert findings["oci engine"]["state"] == "ok"
     environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere.sock"}
     ill = subprocess.run([*RIE, "doctor"], capture_output=True, text=True, env=environment)
-    assert ill.returncode == 1
-    assert "missing docker engine" in ill.stdout
+    assert ill.returncode == 0  # the daemonless engine is enough
+    assert "warning docker engine" in ill.stdout
     assert "→" in ill.stdout
 
 

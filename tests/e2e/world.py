@@ -1,4 +1,4 @@
-"""Real clients against a real manager, the Docker engine and a real registry."""
+"""Real clients against a real manager, real engines and a real registry."""
 
 from __future__ import annotations
 
@@ -159,13 +159,15 @@ class Manager:
             config=Config(retries={"total_max_attempts": 1}, max_pool_connections=100, read_timeout=120, **options),
         )
 
-    def containers(self, engine: docker.DockerClient) -> list[str]:
-        """The ids of this manager's containers, whatever their state."""
-        return [
+    def sandboxes(self, engine: docker.DockerClient) -> list[str]:
+        """This manager's containers, whatever their state, and the directories of its other sandboxes."""
+        containers = [
             container.id
             for container in engine.containers.list(all=True, ignore_removed=True)
             if self.owner in json.dumps(container.labels)
         ]
+        places = (self.data / "sandboxes" / self.owner).glob("engine-*/*")
+        return containers + [str(path) for path in places if path.is_dir() and path.name != "stage"]
 
     def mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.data) in line]
@@ -182,11 +184,19 @@ def managing(data: Path, *arguments: str, **environment: str) -> Iterator[Manage
 
 
 @pytest.fixture(scope="session")
-def manager(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
-    with managing(tmp_path_factory.mktemp("data")) as running:
+def engine_name() -> str:
+    """The engine that the manager runs on; what a module is run over is said in conftest.py."""
+    return "oci"
+
+
+@pytest.fixture(scope="session")
+def manager(
+    engine_name: str, engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Manager]:
+    with managing(tmp_path_factory.mktemp("data"), "--engine", engine_name) as running:
         yield running
         assert running.stop() == 0
-        assert running.containers(engine) == []
+        assert running.sandboxes(engine) == []
         assert running.mounts() == []
 
 

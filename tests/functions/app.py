@@ -122,6 +122,28 @@ def log(event, context):
     sys.stdout.flush()
 
 
+def call(event, context):
+    """Make a system call; the name of its error, or None."""
+    import ctypes
+    import errno
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = [ctypes.c_long(a) if isinstance(a, int) else ctypes.c_char_p(a.encode()) for a in event["arguments"]]
+    result = libc.syscall(ctypes.c_long(event["number"]), *arguments)
+    return errno.errorcode[ctypes.get_errno()] if result == -1 else None
+
+
+def connect(event, context):
+    """Why nobody answers at an address, or None."""
+    import socket
+
+    try:
+        socket.create_connection((event["host"], event["port"]), timeout=2).close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
 def large(event, context):
     return "x" * event["bytes"]
 
@@ -153,6 +175,8 @@ VERBS = {
     "read": read,
     "log": log,
     "large": large,
+    "call": call,
+    "connect": connect,
 }
 
 if __name__ == "__main__":

@@ -46,7 +46,12 @@ class World:
         self.engine = StubEngine()
         self.sinks: list[Lines] = []
         self.credentials: Credentials | Exception | None = None  # of every role
-        pool_settings = PoolSettings(limits, settings.pop("idle_s", 60.0), settings.pop("variables", {}))
+        pool_settings = PoolSettings(
+            limits,
+            settings.pop("idle_s", 60.0),
+            settings.pop("variables", {}),
+            settings.pop("freeze_s", 0.0),
+        )
         self.pool = Pool(self.engine, pool_settings, self._sink, self._credentials_of)
 
     async def _credentials_of(self, function: Function, configuration: Configuration) -> Credentials | None:
@@ -343,6 +348,38 @@ def test_moves_are_those_of_the_table(current: State, to: State) -> None:
     else:
         with pytest.raises(IllegalMove):
             move(current, to)
+
+
+# -- freezing ----------------------------------------------------------------------------------------------------------
+
+
+@story(freeze_s=0.02)
+async def test_an_idle_environment_is_frozen_and_thawed_before_it_serves_again(world: World) -> None:
+    await world.run()
+    (environment,) = world.environments
+    sandbox = world.engine.sandboxes[environment.environment_id]
+    await until(lambda: sandbox.is_frozen)
+    await world.run()
+    assert (sandbox.is_frozen, environment.invocations) == (False, 2)
+    await until(lambda: sandbox.is_frozen)
+
+
+@story(freeze_s=0.02)
+async def test_what_works_on_after_its_answer_is_not_frozen_before_it_has_ended(world: World) -> None:
+    await world.run(world.function("linger"), {"seconds": 0.3})
+    (environment,) = world.environments
+    sandbox = world.engine.sandboxes[environment.environment_id]
+    await asyncio.sleep(0.1)
+    assert not sandbox.is_frozen
+    await until(lambda: sandbox.is_frozen)
+
+
+@story()
+async def test_without_a_time_to_freeze_nothing_is_frozen(world: World) -> None:
+    await world.run()
+    (environment,) = world.environments
+    await asyncio.sleep(0.05)
+    assert not world.engine.sandboxes[environment.environment_id].is_frozen
 
 
 @story(variables={"AWS_ENDPOINT_URL": "http://10.0.0.1:4566"})

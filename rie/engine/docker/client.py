@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -17,7 +18,7 @@ from docker import errors
 from rie.engine.base import LOCAL, Progress
 from rie.engine.docker import faults
 from rie.engine.docker.container import LABEL_INSTANCE, LABEL_OWNER, LABEL_SANDBOX
-from rie.errors import EngineUnavailable, SandboxFailed
+from rie.errors import EngineUnavailable, ImageNotFound, SandboxFailed
 from rie.limits.share import Quota
 from rie.model.image import Image
 from rie.rootfs import manifest
@@ -99,6 +100,15 @@ class Client:
         }
         image = manifest.to_image(parse_reference(name), facts["Id"], described, len(layers), architecture)
         return replace(image, reference=f"{LOCAL}{name}@{facts['Id']}")
+
+    def save(self, reference: str, path: Path) -> None:
+        """Write an image as `docker save` does. Raises ImageNotFound, EngineUnavailable, OSError."""
+        with self._reaching(f"save image {reference}"), path.open("wb") as file:
+            try:
+                for block in self._client(PULL_S).get_image(reference):
+                    file.write(block)
+            except errors.NotFound:
+                raise ImageNotFound(reference, "Docker does not have it any more") from None
 
     def _inspect(self, reference: str) -> dict[str, Any] | None:
         with self._reaching(f"look for image {reference}"):

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bootstrap.packing import pack
-from bootstrap.wire import (
-    BUNDLE,
-    DIR_IN_SANDBOX,
-    ENTRYPOINT,
-    ENV_LOG,
-    ENV_SOCKET,
-    ENV_VARIABLES,
-    LOG_NAME,
-    SOCKET_NAME,
-)
+from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENTRYPOINT
 from rie.engine.base import SandboxSpec
+from rie.engine.inside import FUNCTION_USER, environment, hostname
 
 LABEL_OWNER = "rie.owner"
 LABEL_INSTANCE = "rie.instance"  # directory of the engine that made it: whoever holds its lock is alive
 LABEL_SANDBOX = "rie.sandbox"
-ENV_WORKING_DIRECTORY = "RIE_WORKING_DIRECTORY"
 MB = 1024 * 1024
-MAX_HOSTNAME = 63
 # The bootstrap starts as root, gives the function another user, and kills what is left of it. Nothing else.
 CAPABILITIES = ("SETUID", "SETGID", "KILL")
-# Owner of a /tmp that is a tmpfs: runc gives it the mode of the image's own /tmp, whatever mode we ask for.
-FUNCTION_USER = (993, 990)
-ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")  # names of containers and directories are made from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +56,7 @@ def configuration(spec: SandboxSpec, place: Place, labels: dict[str, str]) -> di
         "Env": _environment(spec),
         "WorkingDir": "/",  # Docker would make a missing one; the bootstrap reports it as the service does
         "User": place.user,
-        "Hostname": spec.sandbox_id[:MAX_HOSTNAME].replace("_", "-").strip("-."),
+        "Hostname": hostname(spec.sandbox_id),
         "Labels": {**spec.labels, **labels},
         "Healthcheck": {"Test": ["NONE"]},  # the image's own would run beside the function
         "NetworkDisabled": place.network == "none",
@@ -94,11 +79,7 @@ def configuration(spec: SandboxSpec, place: Place, labels: dict[str, str]) -> di
 
 def _environment(spec: SandboxSpec) -> list[str]:
     """NAME=value for what the sandbox has; NAME alone takes out what the image sets and the sandbox must not have."""
-    private = {ENV_SOCKET: f"{DIR_IN_SANDBOX}/{SOCKET_NAME}", ENV_LOG: f"{DIR_IN_SANDBOX}/{LOG_NAME}"}
-    if spec.working_directory:
-        private[ENV_WORKING_DIRECTORY] = spec.working_directory
-    # LD_PRELOAD and its like, of the function or of its image, are for the function's process, not for ours.
-    private[ENV_VARIABLES] = pack(spec.environment)
+    private = environment(spec)
     absent = [name for name in spec.image.environment if name not in private]
     return [f"{name}={value}" for name, value in private.items()] + absent
 
@@ -146,6 +127,9 @@ def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
 
 
 def _tmpfs_options(spec: SandboxSpec, user: str) -> str:
-    """Docker's own defaults add noexec, and functions run what they unpack in /tmp."""
+    """Docker's own defaults add noexec, and functions run what they unpack in /tmp.
+
+    The function owns it, because runc gives it the mode of the image's own /tmp, whatever mode we ask for.
+    """
     uid, gid = FUNCTION_USER if user == "0:0" else user.split(":")
     return f"size={spec.ephemeral_storage_mb}m,mode=1777,uid={uid},gid={gid},nosuid,nodev,exec"

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -15,13 +15,13 @@ from weakref import WeakValueDictionary
 from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.docker import holdings
 from rie.engine.docker.client import Client, ImageFacts
-from rie.engine.docker.container import ID
 from rie.engine.docker.holdings import Holdings
 from rie.engine.docker.sandbox import DockerSandbox
 from rie.engine.docker.watch import Watch
 from rie.engine.instance import Instance, sandboxes_in, sweep
+from rie.engine.roster import Roster
 from rie.engine.settings import EngineSettings
-from rie.errors import EngineUnavailable, ImageInvalid, ImageNotFound, SandboxFailed, SettingsError
+from rie.errors import EngineUnavailable, ImageInvalid, ImageNotFound, SettingsError
 from rie.limits import storage
 from rie.model.image import Image
 from rie.rootfs import credentials, manifest, registry
@@ -35,8 +35,6 @@ OWNER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_abandoned: set[asyncio.Future[None]] = set()  # the loop itself keeps only weak references to its tasks
 
 
 class DockerEngine:
@@ -56,12 +54,9 @@ class DockerEngine:
         self._pulls = ThreadPoolExecutor(PULLS, "docker-pull")
         self._resolves = ThreadPoolExecutor(RESOLVES, "resolve")
         self._instance: Instance | None = None
-        self._held: set[str] = set()  # ids of sandboxes from the beginning of `start` to the end of `destroy`
-        self._sandboxes: dict[str, DockerSandbox] = {}
-        self._starting: dict[asyncio.Task[DockerSandbox], Future[Holdings]] = {}
+        self._roster: Roster[DockerSandbox] = Roster(settings.parallel_starts)
         self._preparing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._images: dict[str, ImageFacts] = {}
-        self._is_closed = False
 
     async def check(self) -> str:
         """See `Engine.check`; the line ends with what is not as good as it could be on this machine."""
@@ -96,24 +91,7 @@ class DockerEngine:
 
     async def start(self, spec: SandboxSpec) -> DockerSandbox:
         """See `Engine.start`; at most `parallel_starts` at a time, the others wait."""
-        if self._is_closed:
-            raise EngineUnavailable(f"cannot start sandbox {spec.sandbox_id}: the engine is closed")
-        if not ID.fullmatch(spec.sandbox_id):
-            raise SandboxFailed(f"cannot start sandbox {spec.sandbox_id!r}: an id is made of letters, digits and _ . -")
-        if spec.sandbox_id in self._held:
-            raise SandboxFailed(f"cannot start sandbox {spec.sandbox_id}: there is one of that name")
-        instance = self._own_instance()
-        self._held.add(spec.sandbox_id)
-        made = self._starts.submit(self._acquire, spec, instance)
-        task = asyncio.get_running_loop().create_task(self._register(spec.sandbox_id, made))
-        self._starting[task] = made
-        task.add_done_callback(self._starting.pop)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            made.cancel()  # if it still waits for its turn
-            task.add_done_callback(_give_back)
-            raise
+        return await self._roster.start(spec.sandbox_id, lambda: self._start(spec))
 
     async def reconcile(self) -> int:
         """See `Engine.reconcile`; a manager is alive as long as the lock of its directory is held."""
@@ -121,12 +99,7 @@ class DockerEngine:
 
     async def close(self) -> None:
         """See `Engine.close`; what the daemon does not let us remove is left for `reconcile`."""
-        self._is_closed = True
-        for made in self._starting.values():
-            made.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
-        sandboxes = tuple(self._sandboxes.values())
-        await asyncio.gather(*(sandbox.destroy() for sandbox in sandboxes), return_exceptions=True)
+        await self._roster.close()
         self.watch.close()
         for pool in (self._starts, self._calls, self._pulls, self._resolves):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -140,11 +113,10 @@ class DockerEngine:
 
     def forget(self, sandbox_id: str) -> None:
         """A sandbox has been destroyed, or left to `reconcile`."""
-        self._held.discard(sandbox_id)
-        self._sandboxes.pop(sandbox_id, None)
+        self._roster.forget(sandbox_id)
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-        if self._is_closed and pool is not self._calls:
+        if self._roster.is_closed and pool is not self._calls:
             raise EngineUnavailable("cannot use the engine: it is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, function)
@@ -166,6 +138,11 @@ class DockerEngine:
             spec = replace(spec, image=replace(spec.image, reference=facts.image_id))
         return holdings.acquire(spec, self._settings, instance, self.client, facts.volumes)
 
+    async def _start(self, spec: SandboxSpec) -> DockerSandbox:
+        instance = self._own_instance()
+        loop = asyncio.get_running_loop()
+        return DockerSandbox(await loop.run_in_executor(self._starts, self._acquire, spec, instance), self)
+
     def _find(self, image: Image) -> ImageFacts | None:
         """What Docker knows of an image. A local one that was built anew since is the new one: the old may be gone."""
         name, _, image_id = image.reference.removeprefix(LOCAL).partition("@")
@@ -173,22 +150,9 @@ class DockerEngine:
             return self.client.image(image.reference)
         return self.client.image(image_id) or self.client.image(name)
 
-    async def _register(self, sandbox_id: str, made: Future[Holdings]) -> DockerSandbox:
-        try:
-            held = await asyncio.wrap_future(made)
-        except asyncio.CancelledError:
-            self._held.discard(sandbox_id)
-            raise EngineUnavailable(f"cannot start sandbox {sandbox_id}: it is not wanted any more") from None
-        except BaseException:
-            self._held.discard(sandbox_id)
-            raise
-        sandbox = DockerSandbox(held, self)
-        self._sandboxes[sandbox_id] = sandbox
-        return sandbox
-
     def _pull(self, image: Image, on_progress: Progress | None) -> None:
         def report(line: str) -> None:
-            if self._is_closed:  # the one place where a pull can be stopped
+            if self._roster.is_closed:  # the one place where a pull can be stopped
                 raise EngineUnavailable(f"cannot pull image {image.reference}: the engine is closed")
             if on_progress is not None:
                 on_progress(line)
@@ -216,18 +180,11 @@ class DockerEngine:
 
     def _is_held(self, instance: Instance, directory: Path, sandbox_id: str) -> bool:
         """Asked for each one at the last moment: sandboxes are started and destroyed meanwhile."""
-        return sandbox_id in self._held if directory == instance.directory else instance.is_live(directory)
+        return sandbox_id in self._roster.held if directory == instance.directory else instance.is_live(directory)
 
     async def _running(self) -> frozenset[str]:
         listed = await self.call(self.client.containers, self._settings.owner, only_running=True)
         return frozenset(facts.container_id for facts in listed)
-
-
-def _give_back(task: asyncio.Task[DockerSandbox]) -> None:
-    """Destroy a sandbox that was started for a caller who has gone."""
-    if not task.cancelled() and task.exception() is None:
-        _abandoned.add(removal := asyncio.ensure_future(task.result().destroy()))
-        removal.add_done_callback(_abandoned.discard)
 
 
 def _check(image: Image, facts: ImageFacts) -> None:

@@ -1,0 +1,1 @@
+"""The process that makes sandboxes: small, of the standard library and the bootstrap alone."""

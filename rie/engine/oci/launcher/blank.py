@@ -1,0 +1,190 @@
+"""The life of one sandbox's first process: prepared without knowing its function, then told, closed, and become PID 1.
+
+It is a fork of the launcher, which has imported the bootstrap, so that nothing has to be executed or imported when the
+function is known. Its channel to the manager carries, in this order: "ready" or "error <why>"; from the manager, the
+sandbox as JSON with its length before it; "started" or "error <why>"; then whatever the bootstrap says on its standard
+error.
+"""
+
+import json
+import os
+import sys
+
+from bootstrap.records import Record
+from bootstrap.wire import BUNDLE, ENTRYPOINT
+
+from . import kernel, plan
+from .netlink import Link
+from .operations import Disk, Memory, Processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+READY, STARTED, ERROR = b"ready\n", b"started\n", b"error "
+NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+LOOPBACK = 1  # its index in every network namespace
+INTERFACE = "eth0"
+SIGKILL = 9
+
+
+class Port(Record):
+    """A sandbox's place on a bridge of the host: the interface's name there, and its address here."""
+
+    bridge: int
+    name: str
+    address: str
+    prefix: int
+    gateway: str
+    is_isolated: bool
+    is_outbound: bool
+
+
+class Order(Record):
+    """What a sandbox can have before its function is known.
+
+    Control groups to join (files), a port or None, a block device with a /tmp and how to mount it, or "".
+    """
+
+    groups: "list[str]"
+    port: "Port | None"
+    device: str
+    device_options: str
+
+
+def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, has_bootstrap: bool) -> "NoReturn":
+    """Never returns: the process ends with the bootstrap, or when the manager hangs up."""
+    status = 1
+    try:
+        kernel.die_with_parent(SIGKILL)
+        _prepare(order, stage)
+        os.write(channel, READY)
+        message = _receive(channel)
+        if message:
+            sandbox = plan.read(json.loads(message))
+            for operation in plan.plan(sandbox, stage, program):
+                operation.execute()
+            _settle(channel)
+            os.write(channel, STARTED)
+            os.close(channel)
+            status = _become(sandbox, has_bootstrap)
+    except BaseException as error:
+        text = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
+        _say(channel, ERROR + text.replace("\n", " ").encode("utf-8", "replace")[:2000] + b"\n")
+    finally:
+        os._exit(status)
+
+
+def _prepare(order: Order, stage: plan.Stage) -> None:
+    for path in order.groups:
+        _write(path, b"0")  # this process, whatever its number
+    outside = Link() if order.port else None
+    kernel.unshare(NAMESPACES)
+    kernel.unshare(kernel.CLONE_NEWCGROUP)  # now: its root is where we are
+    inside = Link()
+    if order.port and outside:
+        _plug(order.port, outside, inside)
+        outside.close()
+    inside.up(LOOPBACK)
+    inside.close()
+    Memory(stage.top, "size=64k,mode=0755").execute()
+    if order.device:
+        Disk(order.device, stage.disk, order.device_options).execute()
+    Processes(stage.processes, f"{stage.devices}/null").execute()
+
+
+def _plug(port: Port, outside: Link, inside: Link) -> None:
+    try:
+        _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1")  # of this namespace, and not of lo
+    except OSError:
+        pass  # a kernel without
+    namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        outside.add_port(port.name, port.bridge, INTERFACE, namespace, is_isolated=port.is_isolated)
+    finally:
+        os.close(namespace)
+    index = inside.index(INTERFACE)
+    inside.add_address(index, port.address, port.prefix)
+    inside.up(index)
+    if port.is_outbound:
+        inside.add_default_route(port.gateway)
+
+
+def _receive(channel: int) -> bytes:
+    """One message; b"" if the manager has hung up."""
+    head = _read_exactly(channel, 4)
+    return _read_exactly(channel, int.from_bytes(head, "big")) if head else b""
+
+
+def _read_exactly(channel: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        block = os.read(channel, count - len(data))
+        if not block:
+            return b""
+        data += block
+    return data
+
+
+def _settle(channel: int) -> None:
+    """Standard input from nowhere, the rest to the manager; no other descriptor of the host is left."""
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(channel, 1)
+    os.dup2(channel, 2)
+    os.closerange(3, channel)
+    os.closerange(channel + 1, 1024)
+    os.umask(0o022)
+
+
+def _become(sandbox: plan.Sandbox, has_bootstrap: bool) -> int:
+    """Run the bootstrap as this very process; its exit status."""
+    if not has_bootstrap:  # the bundle has another interpreter than we
+        os.execve(ENTRYPOINT, [ENTRYPOINT, *sandbox.argv], sandbox.environment)
+    os.environ.clear()
+    os.environ.update(sandbox.environment)
+    sys.argv[:] = [ENTRYPOINT, *sandbox.argv]
+    _look_only_into_the_bundle()
+    try:
+        sys.modules["bootstrap.__main__"].main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stderr.flush()
+    return 0
+
+
+def _look_only_into_the_bundle() -> None:
+    """What is imported from now on comes from our own bundle, never from the image, whatever has the host's paths."""
+    library = f"{BUNDLE}/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+    host = os.path.dirname(os.__file__)
+    sys.path[:] = [library, f"{library}/lib-dynload", f"{BUNDLE}/lib/rie"]
+    sys.path_importer_cache.clear()
+    for name, module in list(sys.modules.items()):
+        places: Any = getattr(module, "__path__", None)
+        if places is None:
+            continue
+        if name == "bootstrap":
+            module.__path__ = [f"{BUNDLE}/lib/rie/bootstrap"]
+        else:
+            module.__path__ = [library + place[len(host) :] for place in places if place.startswith(f"{host}/")]
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _say(channel: int, line: bytes) -> None:
+    try:
+        os.write(channel, line)
+    except OSError:
+        pass  # the manager has hung up, or we had closed it

@@ -1,0 +1,182 @@
+"""Blank sandboxes: everything that one can have before its function is known, a few of them ready ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+from dataclasses import dataclass
+
+from rie.engine.instance import Instance
+from rie.engine.oci import disks
+from rie.engine.oci.network import Networks, Port
+from rie.engine.oci.spawner import Child, Spawner
+from rie.errors import HostFault, SandboxFailed
+from rie.limits import storage
+from rie.limits.groups import Group, Groups
+
+# A burst of starts is served first, and the functions' own init; only then is the stock filled again.
+QUIET_S = 0.2
+READY_S = 60.0  # milliseconds, but for a machine that has far more to do than it can
+END_S = 10.0  # what the kernel may take to end a killed process
+READY = b"ready\n"  # launcher.blank.READY
+
+
+@dataclass(slots=True)
+class Blank:
+    """One of them; `network` names where it is plugged in, `tmp_mb` the size of its /tmp, 0 if it has none yet."""
+
+    child: Child
+    group: Group
+    network: str
+    port: Port | None
+    tmp_mb: int
+
+
+class Stock:
+    """Owned by the event loop. `take` one, and `give_back` in the end what was taken, used or not."""
+
+    def __init__(self, spawner: Spawner, groups: Groups, networks: Networks, instance: Instance, size: int) -> None:
+        """`size` is how many are kept ready for the network and the size of /tmp that were asked for last."""
+        self._spawner = spawner
+        self._groups = groups
+        self._networks = networks
+        self._instance = instance
+        self._size = size
+        self._numbers = itertools.count(1)
+        self._ready: list[Blank] = []
+        self._wanted = ("", 0)
+        self._takes = 0
+        self._filling: asyncio.Task[None] | None = None
+        self._making: set[asyncio.Task[Blank]] = set()
+        self._is_closed = False
+
+    async def take(self, network: str, tmp_mb: int) -> Blank:
+        """A blank sandbox on a network, with a /tmp of that size if there is a loop device for it.
+
+        Raises EngineUnavailable, HostFault, SandboxFailed.
+        """
+        self._wanted = (network, tmp_mb)
+        self._takes += 1
+        if self._size and not self._is_closed and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.get_running_loop().create_task(self._fill())
+        for place, blank in enumerate(self._ready):
+            if self._fits(blank):
+                return self._ready.pop(place)
+        return await self._make(network, tmp_mb)
+
+    def _fits(self, blank: Blank) -> bool:
+        network, tmp_mb = self._wanted
+        return blank.network == network and blank.tmp_mb in (0, tmp_mb) and not blank.child.ended.done()
+
+    async def give_back(self, blank: Blank) -> None:
+        """End its processes and remove what was made for it. Raises HostFault; then what is left is `reconcile`'s."""
+        child = blank.child
+        try:
+            if not child.ended.done():
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+                await asyncio.wait([child.ended], timeout=END_S)
+            if not child.ended.done():
+                raise HostFault(f"cannot end process {child.pid} within {END_S:.0f} s")
+        finally:
+            child.channel.close()
+            if child.pidfd >= 0:
+                os.close(child.pidfd)
+                child.pidfd = -1
+        self._networks.give_back(blank.network, blank.port)
+        await asyncio.to_thread(blank.group.remove)
+
+    async def close(self) -> None:
+        """Give all of them back."""
+        self._is_closed = True
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
+        while self._making:
+            await asyncio.wait(self._making)
+        ready, self._ready = self._ready, []
+        await asyncio.gather(*(self.give_back(blank) for blank in ready), return_exceptions=True)
+
+    async def _make(self, network: str, tmp_mb: int) -> Blank:
+        making = asyncio.get_running_loop().create_task(self._order(network, tmp_mb))
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(self._keep)
+            raise
+
+    def _keep(self, done: asyncio.Task[Blank]) -> None:
+        """What was made for one who has gone serves the next."""
+        if not done.cancelled() and done.exception() is None:
+            self._ready.append(done.result())
+
+    async def _order(self, network: str, tmp_mb: int) -> Blank:
+        port = await self._networks.take(network)
+        name = str(next(self._numbers))
+        try:
+            group, device, descriptor = await asyncio.to_thread(self._hold, name, tmp_mb)
+        except BaseException:
+            self._networks.give_back(network, port)
+            raise
+        try:
+            child = await self._spawner.order(group.doors, port, device, storage.MOUNT_OPTIONS)
+        except BaseException:
+            self._networks.give_back(network, port)
+            await asyncio.to_thread(group.remove)
+            raise
+        else:
+            blank = Blank(child, group, network, port, tmp_mb if device else 0)
+            await self._await_ready(blank)
+            return blank
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)  # mounted now, or not wanted
+
+    def _hold(self, name: str, tmp_mb: int) -> tuple[Group, str, int]:
+        """Make the control groups and the file system. Blocks."""
+        device, descriptor = disks.attach(self._instance.directory, tmp_mb, self._instance.templates, name)
+        try:
+            return self._groups.make(self._instance.token, name), device, descriptor
+        except BaseException:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
+
+    async def _await_ready(self, blank: Blank) -> None:
+        """Wait until a blank says that it is one. Raises SandboxFailed with what it says instead; then it is gone."""
+        channel = blank.child.channel
+        channel.setblocking(False)
+        line = b""
+        try:
+            async with asyncio.timeout(READY_S):
+                while not line.endswith(b"\n") and (data := await asyncio.get_running_loop().sock_recv(channel, 4096)):
+                    line += data
+        except (OSError, TimeoutError) as error:
+            line = str(error).encode() or b"it is not ready in time"
+        if line != READY:
+            await self.give_back(blank)
+            why = line.decode("utf-8", "replace").strip().removeprefix("error ") or "its process has ended"
+            raise SandboxFailed(f"cannot prepare a sandbox: {why}")
+
+    async def _fill(self) -> None:
+        while True:
+            takes = self._takes
+            await asyncio.sleep(QUIET_S)
+            if takes != self._takes:
+                continue
+            others = [blank for blank in self._ready if not self._fits(blank)]
+            for blank in others:
+                self._ready.remove(blank)
+                with contextlib.suppress(HostFault):
+                    await self.give_back(blank)
+            if len(self._ready) >= self._size:
+                return
+            try:
+                self._ready.append(await self._make(*self._wanted))
+            except HostFault:
+                return  # whoever starts a sandbox next hears of it

@@ -1,0 +1,122 @@
+"""Terraform with the AWS provider, unchanged: applies, plans empty, changes, plans empty, destroys."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud import Cloud, clouding
+from tests.stub_manager import StubManager, stub_managing
+
+CONFIGURATION = Path(__file__).parents[1] / "terraform"
+NO_CHANGES, CHANGES = 0, 2  # exit statuses of `plan -detailed-exitcode`
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with clouding(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def manager(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubManager]:
+    runtime = "--runtime", "python3.11=stub/echo:1"
+    with stub_managing(tmp_path_factory.mktemp("manager"), *runtime, **cloud.environment) as running:
+        yield running
+
+
+def provider_mirror() -> str:
+    """The CLI configuration: providers from a filesystem mirror where this machine has one, else their registry."""
+    places = (Path("/opt"), Path("/usr/local/share"), Path("/usr/share"), Path.home() / ".terraform.d")
+    pattern = "registry.terraform.io/hashicorp/aws/*/*/terraform-provider-aws*"
+    for place in places:
+        for found in (*place.glob(f"*/{pattern}"), *place.glob(f"*/*/{pattern}")):
+            mirror = found.parents[5]
+            return f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
+    return ""
+
+
+class Terraform:
+    """A working directory with the configuration in it."""
+
+    def __init__(self, directory: Path, manager: StubManager, queue: str) -> None:
+        self._directory = directory
+        self._variables = {"endpoint": manager.endpoint, "image": "stub/echo:1", "queue": queue}
+        (directory / "terraform.rc").write_text(provider_mirror())
+        for file in CONFIGURATION.glob("*.tf"):
+            shutil.copy(file, directory)
+        self.package("code.zip", "app.py", "def handler(event, context):\n    return event\n")
+        self.package("layer.zip", "python/shared.py", "VALUE = 1\n")
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        own = {"TF_IN_AUTOMATION": "1", "TF_CLI_CONFIG_FILE": str(self._directory / "terraform.rc")}
+        return {**os.environ, **own, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def package(self, name: str, member: str, text: str) -> None:
+        """Write an archive, the same bytes for the same text."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(member), text)
+        (self._directory / name).write_bytes(buffer.getvalue())
+
+    def run(self, command: str, *arguments: str, expect: int = 0, **variables: object) -> str:
+        told = [f"-var={name}={value}" for name, value in {**self._variables, **variables}.items()]
+        done = subprocess.run(
+            ["terraform", command, "-no-color", "-input=false", *arguments, *(told if command != "init" else [])],
+            cwd=self._directory,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == expect, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def output(self, name: str) -> Any:
+        text = subprocess.run(
+            ["terraform", "output", "-json"],
+            cwd=self._directory,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        return json.loads(text)[name]["value"]
+
+
+@pytest.mark.timeout(900)
+def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, cloud: Cloud, tmp_path: Path) -> None:
+    _, queue = cloud.queue("terraform")
+    terraform = Terraform(tmp_path, manager, queue)
+    terraform.run("init")
+    terraform.run("apply", "-auto-approve")
+    terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES)
+    assert terraform.output("version") == "1"
+
+    terraform.package("code.zip", "app.py", "def handler(event, context):\n    return 2\n")
+    changed = {"timeout": 7, "message": "two", "weight": 0.25}
+    terraform.run("plan", "-detailed-exitcode", expect=CHANGES, **changed)
+    terraform.run("apply", "-auto-approve", **changed)
+    terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES, **changed)
+    client = manager.client()
+    version = terraform.output("version")
+    assert version != "1"
+    alias = client.get_alias(FunctionName="zipped", Name="live")
+    assert alias["RoutingConfig"] == {"AdditionalVersionWeights": {version: 0.25}}
+    assert client.get_function_configuration(FunctionName="zipped")["CodeSha256"] == terraform.output("hash")
+
+    terraform.run("destroy", "-auto-approve", **changed)
+    assert client.list_functions()["Functions"] == []
+    assert client.list_layers()["Layers"] == []
+    assert client.list_event_source_mappings()["EventSourceMappings"] == []
+    assert client.list_code_signing_configs()["CodeSigningConfigs"] == []
