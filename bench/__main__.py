@@ -7,14 +7,19 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import emulator, machine, oci, pull, report
+from bench import api, emulator, machine, oci, pull, report
 from bench.client import CallFailed
 from bench.effort import Effort
 from bench.figures import Report
 from rie.errors import RieError
 from scripts import images
 
-BENCHMARKS: dict[str, Callable[[Effort], Report]] = {"emulator": emulator.run, "pull": pull.run, "oci": oci.run}
+BENCHMARKS: dict[str, Callable[[Effort], Report]] = {
+    "emulator": emulator.run,
+    "api": api.run,
+    "pull": pull.run,
+    "oci": oci.run,
+}
 
 
 def main() -> None:

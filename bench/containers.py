@@ -82,6 +82,19 @@ class Workbench:
         running, status = self.call("inspect", "--format", template, container_id).split()
         return None if running == "true" else int(status)
 
+    def push(self, reference: str) -> None:
+        """Put the image on a registry."""
+        self.call("tag", self._image, reference)
+        self.call("push", "--quiet", reference)
+
+    def forget(self, reference: str, host: str) -> None:
+        """Remove what pushing an image to a registry, and pulling it from there, left with the engine."""
+        self.call("image", "rm", "--force", reference)
+        template = "{{.Repository}}@{{.Digest}}"
+        for name in self.call("image", "ls", "--digests", "--format", template).split():
+            if name.startswith(f"{host}/") and not name.endswith("<none>"):
+                self.call("image", "rm", "--force", name)
+
     def remove(self, *container_ids: str) -> None:
         """Kill and remove them."""
         self.call("rm", "--force", "--volumes", *container_ids)

@@ -105,22 +105,22 @@ def _warm(variant: Variant, pair: Pair, sizes: Sizes) -> Iterator[Figure]:
         (f"warm, {variant.name}, past Docker's proxy", lambda container: container.own_address),
     )
     for name, address in addresses:
-        _say(f"{name}: {sizes.rounds} rounds of {sizes.invocations}")
+        say(f"{name}: {sizes.rounds} rounds of {sizes.invocations}")
         with closing(Caller(address(pair.ours))) as ours, closing(Caller(address(pair.peer))) as theirs:
             ours.measure(WARM_UP)
             theirs.measure(WARM_UP)
-            rounds = [_round(ours, theirs, sizes) for _ in range(sizes.rounds)]
+            rounds = [in_turns(ours, theirs, sizes.invocations, sizes.turn) for _ in range(sizes.rounds)]
             note = f"connections used: ours {ours.connections}, peer {theirs.connections}"
         yield compare(name, "ms", [a for a, _ in rounds], [b for _, b in rounds], note=note)
 
 
-def _round(ours: Caller, theirs: Caller, sizes: Sizes) -> tuple[list[float], list[float]]:
+def in_turns(ours: Caller, theirs: Caller, invocations: int, turn: int) -> tuple[list[float], list[float]]:
     """One round of both, in turns; who goes first changes too."""
     samples: dict[Caller, list[float]] = {ours: [], theirs: []}
     order = [ours, theirs]
-    for _ in range(sizes.invocations // sizes.turn):
+    for _ in range(invocations // turn):
         for caller in order:
-            samples[caller] += caller.measure(sizes.turn)
+            samples[caller] += caller.measure(turn)
         order.reverse()
     return samples[ours], samples[theirs]
 
@@ -128,7 +128,7 @@ def _round(ours: Caller, theirs: Caller, sizes: Sizes) -> tuple[list[float], lis
 def _at_once(pair: Pair, sizes: Sizes) -> Figure:
     """Throughput: ours with eight clients against the peer with the one that it bears."""
     name = f"throughput, {CLIENTS} clients of ours, 1 of the peer"
-    _say(f"{name}: {sizes.crowd_rounds} rounds of {sizes.invocations}")
+    say(f"{name}: {sizes.crowd_rounds} rounds of {sizes.invocations}")
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     alone: list[list[float]] = []
@@ -145,7 +145,7 @@ def _at_once(pair: Pair, sizes: Sizes) -> Figure:
 def _payloads(pair: Pair, sizes: Sizes) -> Iterator[Figure]:
     """Six megabytes in and out, each call on a connection of its own."""
     for name, event, answer in (("event of 6 MB", payload.LONG, b"1"), ("answer of 6 MB", payload.ASK, payload.LONG)):
-        _say(f"{name}: {sizes.payload_rounds} of each")
+        say(f"{name}: {sizes.payload_rounds} of each")
         rounds: list[tuple[list[float], list[float]]] = []
         for _ in range(sizes.payload_rounds):
             ours, theirs = (
@@ -178,7 +178,7 @@ def _memory(pair: Pair, notes: list[str]) -> Iterator[Figure]:
 def _cold(bench: Workbench, sizes: Sizes) -> Figure:
     """From `docker run` to the first answer."""
     name = f"cold start, {CLIENT.name}, docker run to first answer"
-    _say(f"{name}: {sizes.cold_rounds} of each")
+    say(f"{name}: {sizes.cold_rounds} of each")
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     for _ in range(sizes.cold_rounds):
@@ -197,7 +197,7 @@ def _cold(bench: Workbench, sizes: Sizes) -> Figure:
 def _ready(ours: Path, rie: Path, sizes: Sizes) -> Figure:
     """From exec to a front door that listens, in turns."""
     name = "ready, exec to listening, on the host"
-    _say(f"{name}: {sizes.ready_rounds} of each")
+    say(f"{name}: {sizes.ready_rounds} of each")
     rounds = [([ready.ours(ours)], [ready.aws(ours, rie)]) for _ in range(sizes.ready_rounds)]
     note = "the peer starts its runtime with the first invocation, ours before it"
     return compare(name, "ms", [a for a, _ in rounds], [b for _, b in rounds], note=note)
@@ -217,5 +217,6 @@ def first_answer(address: Address) -> None:
             time.sleep(COLD_PAUSE_S)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Progress, for people."""
     print(text, file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import select
 import time
 
 from .errors import ProtocolError
-from .http1 import CONTINUE, LONG, RequestParser, chunk, chunked_head, response_head
+from .http1 import CONTINUE, LONG, RequestParser, chunk, chunked_head, last_chunk, response_head
 from .quick import deque, islice
 
 TYPE_CHECKING = False
@@ -230,10 +230,10 @@ class Connection:
             self._send(chunk(data))
         return not self._is_open or self._unsent < HIGH_WATER
 
-    def end(self) -> None:
+    def end(self, trailers: "tuple[tuple[str, str], ...]" = ()) -> None:
         """The last piece has been sent."""
         if self._is_open:
-            self._send(chunk(b""))
+            self._send(last_chunk(trailers))
             self._answered()
 
     def break_off(self) -> None:

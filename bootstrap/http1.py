@@ -7,6 +7,7 @@ differ, no folded header lines, no control characters. Source: RFC 9112.
 """
 
 from .errors import ProtocolError
+from .quoting import TOKEN
 from .wire import MAX_HEADERS
 
 TYPE_CHECKING = False
@@ -48,7 +49,6 @@ REASONS = {
 }
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 METHODS = ("GET", "POST")  # those that nearly all have
-TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # A body past its limit is read to its end, unstored, so that the connection stays usable; past this one it is cut.
 MAX_DRAINED = 1 << 30
 MAX_CHUNK_LINE = 4_096
@@ -354,8 +354,14 @@ def chunked_head(status: int, headers: "list[tuple[str, str]]", keep_alive: bool
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
 
+def last_chunk(trailers: "tuple[tuple[str, str], ...]") -> bytes:
+    """The end of a body in chunks, with what was known only then."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in trailers)
+    return f"0\r\n{lines}\r\n".encode("latin-1", "replace")
+
+
 def chunk(data: bytes) -> bytes:
-    """One chunk; with no data, the last one."""
+    """One chunk of a body; never empty, which would end it."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 

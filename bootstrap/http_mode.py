@@ -4,15 +4,25 @@ import json
 import time
 from binascii import a2b_base64, b2a_base64
 
-from .http1 import TOKEN
-from .quoting import unquote
+from .quoting import TOKEN, unquote
 from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from .http1 import Request
+    class Asked(Protocol):
+        """A request, as every HTTP layer here has it: path and query as sent, header names in lower case."""
+
+        method: str
+        path: str
+        query: str
+        headers: dict[str, str]
+
+        @property
+        def body(self) -> "bytes | None":
+            """None, or empty, if there is none."""
+
 
 INTEGRATION = "application/vnd.awslambda.http-integration-response"
 SEPARATOR = b"\0" * 8  # between a prelude and its body
@@ -44,8 +54,15 @@ class Origin(Record):
     port: int
 
 
-def event_of(request: "Request", origin: Origin, request_id: str, trace_id: str, now: float) -> bytes:
-    """The event, payload format 2.0, as JSON; `now` in seconds since the epoch."""
+def event_of(
+    request: "Asked",
+    origin: Origin,
+    request_id: str,
+    trace_id: str,
+    now: float,
+    caller: "dict[str, Any] | None" = None,
+) -> bytes:
+    """The event, payload format 2.0, as JSON; `now` in seconds since the epoch; `caller` if it has proved who it is."""
     headers = _headers(request, origin, trace_id)
     host = headers.get("host", "localhost")
     domain = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
@@ -63,8 +80,9 @@ def event_of(request: "Request", origin: Origin, request_id: str, trace_id: str,
     if request.query:
         document["queryStringParameters"] = _parameters(request.query)
     document["requestContext"] = {
-        "accountId": "anonymous",
+        "accountId": "anonymous" if caller is None else caller["accountId"],
         "apiId": prefix,
+        **({} if caller is None else {"authorizer": {"iam": caller}}),
         "domainName": domain,
         "domainPrefix": prefix,
         "http": {
@@ -84,7 +102,7 @@ def event_of(request: "Request", origin: Origin, request_id: str, trace_id: str,
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _headers(request: "Request", origin: Origin, trace_id: str) -> "dict[str, str]":
+def _headers(request: "Asked", origin: Origin, trace_id: str) -> "dict[str, str]":
     headers = {name: value for name, value in request.headers.items() if name not in NOT_IN_EVENTS}
     forwarded = headers.get("x-forwarded-for")
     headers["x-forwarded-for"] = f"{forwarded}, {origin.address}" if forwarded else origin.address
@@ -111,7 +129,7 @@ def _time(now: float) -> str:
     return f"{at.tm_mday:02}/{MONTHS[at.tm_mon - 1]}/{at.tm_year}:{time.strftime('%H:%M:%S', at)} +0000"
 
 
-def _body(request: "Request") -> "dict[str, Any]":
+def _body(request: "Asked") -> "dict[str, Any]":
     """Text as it is, everything else in base64; without a body there is no member of that name."""
     if not request.body:
         return {"isBase64Encoded": False}

@@ -8,6 +8,8 @@ INVOKE_PREFIX = "/2015-03-31/functions/"
 INVOKE_SUFFIX = "/invocations"
 STREAM_PREFIX = "/2021-11-15/functions/"
 STREAM_SUFFIX = "/response-streaming-invocations"
+ASYNC_PREFIX = "/2014-11-13/functions/"
+ASYNC_SUFFIX = "/invoke-async"
 
 # Front door, between the manager and its sandboxes only (never part of the service's API).
 INIT_PATH = "/_rie/init"  # GET: answers {"status", "durationMs", "errorType"?} once the init phase has ended
@@ -42,6 +44,11 @@ FUNCTION_ARN = "X-Rie-Function-Arn"
 PATIENCE = "X-Rie-Patience"
 # Sandbox to manager: what REPORT says, as "duration_ms;billed_ms;max_memory_mb;init_ms-or-empty;status".
 REPORT = "X-Rie-Report"
+# Sandbox to manager, of an answer in pieces: the content type that the runtime gave it, as a header; and as trailers
+# REPORT, LOG_RESULT and, if it failed on its way, the error's type and the error itself in base64.
+STREAM_TYPE = "X-Rie-Stream-Type"
+STREAM_ERROR = "X-Rie-Stream-Error"
+STREAM_ERROR_BODY = "X-Rie-Stream-Error-Body"
 
 # Headers of an invocation, runtime's side.
 RUNTIME_REQUEST_ID = "Lambda-Runtime-Aws-Request-Id"

@@ -51,11 +51,13 @@ from rie.invoke.invoker import Invoker
 from rie.invoke.loops import LoopGuard
 from rie.invoke.mirror import Mirror
 from rie.invoke.upkeep import Upkeep
+from rie.invoke.urls import UrlDirectory
 from rie.logs.files import LogFiles, StreamWriter
 from rie.model.alias import ALIASES
 from rie.model.concurrency import PROVISIONED, RESERVED
 from rie.model.event import EVENT_INVOKE
 from rie.model.function import LATEST, Configuration, Function, FunctionKey
+from rie.model.function_url import FUNCTION_URLS, URL_IDS
 from rie.model.image import Image
 from rie.model.mapping import MAPPINGS
 from rie.model.policy import POLICIES
@@ -63,12 +65,14 @@ from rie.model.record import Kind, Place, place_of
 from rie.model.recursion import RECURSION
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
-from rie.plane.app import IDENTITY, NodeApp
+from rie.plane.app import NodeApp
+from rie.plane.control import IDENTITY, AsgiApp, Control
 from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
-from rie.plane.http import AsgiApp
 from rie.plane.invocations import Invocations
 from rie.plane.sts import Sts
+from rie.plane.url_gate import UrlGate
+from rie.plane.urls import FunctionUrls
 from rie.settings import Settings
 from rie.sources.assembly import EventSources
 from rie.sources.inspection import Inspection
@@ -84,6 +88,8 @@ MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations nee
     EVENT_INVOKE,
     MAPPINGS,
     POLICIES,
+    FUNCTION_URLS,
+    URL_IDS,
 )
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
@@ -155,6 +161,7 @@ class Node:
         logs = LogFiles(settings.data / "logs")
         mirror = Mirror()
         directory = Directory(mirror=mirror)
+        url_directory = UrlDirectory(mirror)
         sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
         roles = await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ)
         code = await asyncio.to_thread(CodeStore, settings.data / "code")
@@ -201,7 +208,8 @@ class Node:
         scope = Scope(settings.account, settings.region)
         clock = SystemClock()
         gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
-        invoker = Invoker(directory, Access(mirror), pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
+        access = Access(mirror)
+        invoker = Invoker(directory, access, pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
         clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
         domain = Domain.over(
@@ -213,6 +221,7 @@ class Node:
             check_role=roles.check if roles is not None else any_role,
             quota=Quota(settings.concurrency, settings.unreserved),
             find_allocation=provisioning.allocation,
+            url_pattern=settings.url_pattern,
         )
         sweeper = Sweeper(code, domain.usage.uses, lambda: pool.configurations)
         flask = create_app(
@@ -222,8 +231,16 @@ class Node:
         )
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
-        admin = Admin(pool, directory, logs, described)
-        app = NodeApp(gate, Invocations(invoker, gate), admin, Sts(gate, sessions), control, Downloads(links, code))
+        pace = settings.stream_mib_per_s
+        app = NodeApp(
+            gate,
+            invocations=Invocations(invoker, gate, pace),
+            urls=FunctionUrls(invoker, url_directory, UrlGate(gate, access), settings.port, pace),
+            admin=Admin(pool, directory, logs, described),
+            sts=Sts(gate, sessions),
+            control=Control(control, gate),
+            downloads=Downloads(links, code),
+        )
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
+import socket
 import sys
 from typing import Any
 
@@ -15,15 +17,14 @@ from gunicorn.workers.gasgi import ASGIWorker
 from rie import engine
 from rie.errors import RieError
 from rie.node import Node, engine_for, prepare_data
-from rie.plane.http import AsgiScope, Receive, Send
+from rie.plane.listener import Listener
 from rie.settings import Settings
 
 log = logging.getLogger(__name__)
 
 DESTROY_S = 30  # what destroying every sandbox may take, after the running invocations have been waited for
 STUCK_S = 120  # an event loop that does nothing for so long is dead; a new worker takes over
-MAX_HEADER_BYTES = 65_536
-KEEP_ALIVE_S = 75
+BEAT_S = 1.0
 
 
 def serve(settings: Settings) -> None:
@@ -44,20 +45,19 @@ def _allow_files() -> None:
 
 
 class Manager:
-    """The ASGI application that gunicorn sees: one node, opened and closed by the worker."""
+    """What gunicorn takes for its application: one node, opened, listened for and closed by the worker."""
 
     def __init__(self, settings: Settings, description: str) -> None:
         self._settings = settings
         self._description = description
         self._node: Node | None = None
+        self._listener: Listener | None = None
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._node is not None:
-            await self._node.app(scope, receive, send)
-
-    async def open(self) -> None:
-        """Build the node on the running event loop. Raises SettingsError, HostFault."""
+    async def open(self, sockets: list[socket.socket]) -> None:
+        """Build the node on the running event loop, and listen. Raises SettingsError, HostFault."""
         self._node = await Node.open(self._settings)
+        self._listener = Listener(self._node.app)
+        await self._listener.open(sockets)
         settings = self._settings
         lines = [
             f"rie listens on http://{settings.host}:{settings.port}",
@@ -69,12 +69,16 @@ class Manager:
 
     async def close(self) -> None:
         """Let running invocations end, then remove all that was made."""
+        if self._listener is not None:
+            self._listener.stop_accepting()
         if self._node is not None:
             await self._node.close(self._settings.drain_s)
+        if self._listener is not None:
+            self._listener.close()
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]
-    """gunicorn's ASGI worker, with a node's life instead of ASGI's lifespan, which may take 30 s at most.
+    """gunicorn's worker on an event loop, with a node's life and a listener of ours instead of its ASGI protocol.
 
     Ctrl-C cleans up like SIGTERM, and idle keep-alive connections hold up nothing.
     """
@@ -84,20 +88,26 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         try:
-            await self.asgi.open()
+            await self.asgi.open([bound.sock for bound in self.sockets])
         except RieError as error:
             print(f"rie: {error}", file=sys.stderr, flush=True)
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
-        await super()._serve()
+        while self.alive and self.ppid == os.getppid():
+            self.notify()
+            await asyncio.sleep(BEAT_S)
+        beat = asyncio.get_running_loop().create_task(self._beat())
+        await self.asgi.close()
+        beat.cancel()
+
+    async def _beat(self) -> None:
+        """Tell the parent that closing is no standstill."""
+        while True:
+            self.notify()
+            await asyncio.sleep(BEAT_S)
 
     def handle_quit_signal(self) -> None:
         """Stop as at SIGTERM."""
         self.alive = False
-
-    async def _shutdown(self) -> None:
-        for server in self.servers:
-            server.close()
-        await self.asgi.close()
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -115,16 +125,10 @@ class Server(BaseApplication):  # type: ignore[misc]
             "bind": f"{settings.host}:{settings.port}",
             "workers": 1,
             "worker_class": Worker,
-            "worker_connections": 10_000,
             "asgi_loop": "uvloop",
-            "asgi_lifespan": "off",
-            "asgi_disconnect_grace_period": 900,
             "graceful_timeout": int(settings.drain_s) + DESTROY_S,
             "timeout": STUCK_S + int(settings.drain_s) + DESTROY_S,
-            "keepalive": KEEP_ALIVE_S,
             "backlog": 2_048,
-            "limit_request_line": 8_190,
-            "limit_request_field_size": MAX_HEADER_BYTES,
             "loglevel": "warning",
             "proc_name": "rie",
             "control_socket_disable": True,
@@ -134,5 +138,5 @@ class Server(BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> Manager:
-        """The ASGI application."""
+        """What the worker runs."""
         return self._app

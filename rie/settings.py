@@ -16,6 +16,17 @@ MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
 ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_NUMBERS = {
+    "port": int,
+    "concurrency": int,
+    "unreserved": int,
+    "memory_mb": int,
+    "idle_s": float,
+    "freeze_s": float,
+    "drain_s": float,
+    "async_delay_scale": float,
+    "stream_mib_per_s": float,
+}
 
 
 def default_data() -> Path:
@@ -39,6 +50,10 @@ class Settings:
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
     from: "own" (issued here), "sts" (AssumeRole), "none", or "auto": "sts" where boto3's settings name an endpoint.
     `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none.
+
+    `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
+    empty for this listener by way of *.localhost; `stream_mib_per_s` how fast a streamed answer goes past its first
+    6 MB (the service: 2), 0 for as fast as it can.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +78,8 @@ class Settings:
     function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
     runtimes: str = ""
+    urls: str = ""
+    stream_mib_per_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
@@ -76,10 +93,12 @@ class Settings:
             )
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
-        if self.idle_s <= 0 or min(self.drain_s, self.freeze_s, self.unreserved) < 0 or self.concurrency < 1:
+        if min(self.drain_s, self.freeze_s, self.unreserved, self.stream_mib_per_s) < 0 or self.idle_s <= 0:
             raise SettingsError(
-                "cannot use these limits: idle and concurrency must be above 0, drain, freeze and unreserved not below"
+                "cannot use these limits: idle must be above 0, drain, freeze, unreserved and rate not below"
             )
+        if self.concurrency < 1:
+            raise SettingsError("cannot use these limits: concurrency must be above 0")
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
@@ -89,6 +108,12 @@ class Settings:
     def keys_path(self) -> Path:
         """Where the access keys are."""
         return self.keys or self.data / "keys.json"
+
+    @property
+    def url_pattern(self) -> str:
+        """How function URLs are spelt, with {url_id} and {region} in it."""
+        scheme, _, domain = (self.urls.rstrip("/") or f"http://localhost:{self.port}").rpartition("://")
+        return f"{scheme or 'http'}://{{url_id}}.lambda-url.{{region}}.{domain}/"
 
     @property
     def database_url(self) -> str:
@@ -111,16 +136,7 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 
 
 def _convert(name: str, text: str) -> object:
-    kind = {
-        "port": int,
-        "concurrency": int,
-        "unreserved": int,
-        "memory_mb": int,
-        "idle_s": float,
-        "freeze_s": float,
-        "drain_s": float,
-        "async_delay_scale": float,
-    }.get(name)
+    kind = _NUMBERS.get(name)
     if name in ("data", "bundle", "keys"):
         return Path(text).expanduser()
     if name in ("auth", "insecure_no_auth"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -18,6 +20,20 @@ from typing import Any
 from tests.ports import free_port
 
 ROLE = "arn:aws:iam::123456789012:role/tests"
+
+
+@dataclass
+class Answer:
+    """Header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """The body's JSON."""
+        return json.loads(self.body)
 
 
 @dataclass
@@ -74,6 +90,23 @@ class StubManager:
         with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=10) as answer:
             return json.loads(answer.read())
 
+    def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+        """One request, on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            raw = response.read()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, raw)
+
+    @property
+    def worker_pid(self) -> int:
+        """The process that does the work."""
+        assert self.process is not None
+        import psutil
+
+        return int(psutil.Process(self.process.pid).children()[0].pid)
+
     def client(self, **more: Any) -> Any:
         import boto3
         from botocore.config import Config
@@ -92,7 +125,9 @@ class StubManager:
         client = self.client()
         image = {"PackageType": "Image", "Code": {"ImageUri": f"stub/{behaviour}:1"}, "Role": ROLE}
         arn = client.create_function(FunctionName=name, **image, **more)["FunctionArn"]
-        client.get_waiter("function_active_v2").wait(FunctionName=name)
+        client.get_waiter("function_active_v2").wait(
+            FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400}
+        )
         return str(arn)
 
     def _answers(self) -> bool:

@@ -19,6 +19,7 @@ from rie.api import (
     recursion,
     runtime_management,
     tags,
+    urls,
     versions,
 )
 from rie.api.context import RequestContext
@@ -35,6 +36,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "CreateCodeSigningConfig": code_signing.create_code_signing_config,
     "CreateEventSourceMapping": mappings.create_event_source_mapping,
     "CreateFunction": functions.create_function,
+    "CreateFunctionUrlConfig": urls.create_function_url_config,
     "DeleteAlias": aliases.delete_alias,
     "DeleteCapacityProvider": capacity.delete_capacity_provider,
     "DeleteCodeSigningConfig": code_signing.delete_code_signing_config,
@@ -43,6 +45,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "DeleteFunctionCodeSigningConfig": code_signing.delete_function_code_signing_config,
     "DeleteFunctionConcurrency": concurrency.delete_function_concurrency,
     "DeleteFunctionEventInvokeConfig": event_invoke.delete_function_event_invoke_config,
+    "DeleteFunctionUrlConfig": urls.delete_function_url_config,
     "DeleteLayerVersion": layers.delete_layer_version,
     "DeleteProvisionedConcurrencyConfig": concurrency.delete_provisioned_concurrency_config,
     "GetAccountSettings": account.get_account_settings,
@@ -57,6 +60,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "GetFunctionEventInvokeConfig": event_invoke.get_function_event_invoke_config,
     "GetFunctionRecursionConfig": recursion.get_function_recursion_config,
     "GetFunctionScalingConfig": capacity.get_function_scaling_config,
+    "GetFunctionUrlConfig": urls.get_function_url_config,
     "GetLayerVersion": layers.get_layer_version,
     "GetLayerVersionByArn": layers.get_layer_version_by_arn,
     "GetLayerVersionPolicy": layers.get_layer_version_policy,
@@ -69,6 +73,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "ListEventSourceMappings": mappings.list_event_source_mappings,
     "ListFunctionEventInvokeConfigs": event_invoke.list_function_event_invoke_configs,
     "ListFunctionVersionsByCapacityProvider": capacity.list_function_versions_by_capacity_provider,
+    "ListFunctionUrlConfigs": urls.list_function_url_configs,
     "ListFunctions": functions.list_functions,
     "ListFunctionsByCodeSigningConfig": code_signing.list_functions_by_code_signing_config,
     "ListLayerVersions": layers.list_layer_versions,
@@ -96,6 +101,7 @@ _OPERATIONS: dict[str, Callable[[Domain, RequestContext, Params], View]] = {
     "UpdateFunctionCode": functions.update_function_code,
     "UpdateFunctionConfiguration": functions.update_function_configuration,
     "UpdateFunctionEventInvokeConfig": event_invoke.update_function_event_invoke_config,
+    "UpdateFunctionUrlConfig": urls.update_function_url_config,
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from bootstrap import wire
-from rie.engine.stub_functions import Call, Crashed, Failed, linger
+from rie.engine.stub_functions import Call, Crashed, Failed, content_type, linger, pieces_of, stream, whole
 
 if TYPE_CHECKING:
     from rie.engine.stub import StubSandbox
@@ -32,6 +32,10 @@ class Door(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._wants_pieces = False
+        self._has_begun = False  # some pieces have been sent
+        self._is_ready = asyncio.Event()  # the caller takes more
+        self._is_ready.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: there is a caller."""
@@ -41,6 +45,7 @@ class Door(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """asyncio: the caller has gone; what runs goes on, as in a real sandbox."""
         self._transport = None
+        self._is_ready.set()
         self._leave()
 
     def data_received(self, data: bytes) -> None:
@@ -49,6 +54,14 @@ class Door(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.close()
+
+    def pause_writing(self) -> None:
+        """asyncio: the caller is slow."""
+        self._is_ready.clear()
+
+    def resume_writing(self) -> None:
+        """asyncio: it has caught up."""
+        self._is_ready.set()
 
     def close(self) -> None:
         """Hang up, whatever is being sent."""
@@ -89,7 +102,8 @@ class Door(asyncio.Protocol):
             task = asyncio.ensure_future(self._init())
         elif method == b"GET" and path == wire.IDLE_PATH:
             task = asyncio.ensure_future(self._idle())
-        elif method == b"POST" and path.startswith(wire.INVOKE_PREFIX) and path.endswith(wire.INVOKE_SUFFIX):
+        elif method == b"POST" and path.endswith((wire.INVOKE_SUFFIX, wire.STREAM_SUFFIX)):
+            self._wants_pieces = path.endswith(wire.STREAM_SUFFIX) and self._sandbox.function is stream
             task = asyncio.ensure_future(self._invoke(self._headers, bytes(self._body)))
         else:
             message = f"no operation at {method.decode()} {path}"
@@ -149,12 +163,16 @@ class Door(asyncio.Protocol):
                     more[wire.FUNCTION_ERROR] = "Unhandled"
                 if headers.get(wire.LOG_TYPE.lower()) == "Tail":
                     more[wire.LOG_RESULT] = base64.b64encode(lines.encode()[-wire.MAX_LOG_TAIL :]).decode()
+                if self._has_begun:
+                    self._end_pieces(more, answer if error else b"")
+                    return
                 self._send(200, more, answer)
 
     async def _run(self, request_id: str, body: bytes) -> tuple[bytes, bool, str, str]:
         """Run the function; answers (body, is it an error, log lines, X-Rie-Report). Raises Crashed."""
         sandbox = self._sandbox
         sandbox.is_busy = True
+        self._has_begun = False
         call = Call(body or b"{}", sandbox.spec.environment, sandbox.sandbox_id, sandbox.log)
         try:
             await sandbox.initialised()
@@ -164,7 +182,7 @@ class Door(asyncio.Protocol):
             sandbox.log(lines)
             status, answer = "success", b""
             try:
-                answer = await asyncio.wait_for(sandbox.function(call), sandbox.timeout_s)
+                answer = await asyncio.wait_for(self._answer(call), sandbox.timeout_s)
             except Failed as failed:
                 # A handler's own error leaves the report's status alone, as with the bootstrap.
                 return self._end(request_id, lines, str(failed).encode(), True, loop.time() - began_at, status)
@@ -180,6 +198,35 @@ class Door(asyncio.Protocol):
             sandbox.is_busy = False
             if sandbox.function is linger:
                 sandbox.work_on(call.seconds())
+
+    async def _answer(self, call: Call) -> bytes:
+        """The function's answer, if it is not sent in pieces."""
+        function = self._sandbox.function
+        if not self._wants_pieces:
+            return await whole(function, call)
+        async for piece in pieces_of(function, call):
+            if not self._has_begun:
+                self._has_begun = True
+                kind, version = content_type(call), self._sandbox.version
+                lines = (
+                    f"{wire.STREAM_TYPE}: {kind}\r\n{wire.EXECUTED_VERSION}: {version}\r\nTransfer-Encoding: chunked"
+                )
+                self._write(f"HTTP/1.1 200 OK\r\n{lines}\r\n\r\n".encode())
+            if piece:
+                self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await self._is_ready.wait()
+        return b""
+
+    def _end_pieces(self, trailers: dict[str, str], error: bytes) -> None:
+        if error:
+            trailers[wire.STREAM_ERROR] = str(json.loads(error)["errorType"])
+            trailers[wire.STREAM_ERROR_BODY] = base64.b64encode(error).decode()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in trailers.items())
+        self._write(f"0\r\n{lines}\r\n".encode())
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
 
     def _end(
         self, request_id: str, lines: str, answer: bytes, is_error: bool, took_s: float, status: str

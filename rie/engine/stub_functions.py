@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+from bootstrap.http_mode import INTEGRATION, SEPARATOR
 
 DEFAULT_INIT_S = 1.0
 INIT_SECONDS = "INIT_SECONDS"  # variable of slow-init: how long its init takes
@@ -38,7 +41,8 @@ class Call:
             return 0.0
 
 
-Function = Callable[[Call], Awaitable[bytes]]
+Function = Callable[[Call], Awaitable[bytes]] | Callable[[Call], AsyncIterator[bytes]]
+"""One that yields gives its answer in pieces, to callers who want them."""
 
 
 async def echo(call: Call) -> bytes:
@@ -55,6 +59,29 @@ async def sleep(call: Call) -> bytes:
 async def linger(call: Call) -> bytes:
     """Answer the event; its sandbox then works on for event["seconds"], as runtimes and extensions may."""
     return call.event
+
+
+async def stream(call: Call) -> AsyncIterator[bytes]:
+    """Answer event["pieces"] one by one, event["seconds"] after each; then fail, if event["fails"].
+
+    `times` has them all repeated, `prelude` is a JSON object that comes first, as function URLs have it.
+    """
+    event = json.loads(call.event)
+    event = json.loads(event["body"]) if "body" in event else event
+    if "prelude" in event:
+        yield json.dumps(event["prelude"]).encode() + SEPARATOR
+    for _ in range(event.get("times", 1)):
+        for piece in event["pieces"]:
+            yield piece.encode()
+            await asyncio.sleep(event.get("seconds", 0))
+    if event.get("fails"):
+        raise Failed(json.dumps({"errorType": "Error", "errorMessage": "told to fail"}))
+
+
+async def http(call: Call) -> bytes:
+    """Answer what the request's body says, or {"event": …} without one."""
+    event = json.loads(call.event)
+    return event["body"].encode() if event.get("body") else call.event
 
 
 async def fail(call: Call) -> bytes:
@@ -96,6 +123,8 @@ async def choosy(call: Call) -> bytes:
 
 FUNCTIONS: Mapping[str, Function] = {
     "echo": echo,
+    "http": http,
+    "stream": stream,
     "sleep": sleep,
     "linger": linger,
     "fail": fail,
@@ -107,6 +136,25 @@ FUNCTIONS: Mapping[str, Function] = {
     "slow-init": echo,
     "fail-init": fail,
 }
+
+
+def content_type(call: Call) -> str:
+    """That of an answer in pieces."""
+    return INTEGRATION if b"prelude" in call.event else "application/octet-stream"
+
+
+async def pieces_of(function: Function, call: Call) -> AsyncIterator[bytes]:
+    """What a function answers, in as many pieces as it makes."""
+    if inspect.isasyncgenfunction(function):
+        async for piece in cast("Callable[[Call], AsyncIterator[bytes]]", function)(call):
+            yield piece
+    else:
+        yield await cast("Callable[[Call], Awaitable[bytes]]", function)(call)
+
+
+async def whole(function: Function, call: Call) -> bytes:
+    """What a function answers, in one."""
+    return b"".join([piece async for piece in pieces_of(function, call)])
 
 
 def choose(repository: str) -> Function:

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import uuid
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -29,7 +29,7 @@ from rie.errors import HostFault, ImageNotFound, SandboxFailed
 from rie.iam.sessions import Credentials
 from rie.limits.share import cpus
 from rie.model.function import Configuration, Function
-from rie.model.invocation import Invocation, Outcome
+from rie.model.invocation import Invocation, Listener, Outcome
 
 if TYPE_CHECKING:
     from rie.environments.group import Group
@@ -44,9 +44,17 @@ MARGIN_S = 3.0
 CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
+# How long lines may lie before they are read, outside of an invocation's end: each wake-up for one costs as much as a
+# tenth of a warm invocation. Who writes more than a few lines meanwhile is read without a pause.
+LOG_PAUSE_S = 0.02
+LOG_FLOOD = 8_192
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
 # somebody works on after the answer; then another environment is the quicker way.
 PATIENCE = "0.05"
+_REPORT, _STREAM_ERROR, _STREAM_ERROR_BODY, _FUNCTION_ERROR, _LOG_RESULT = (
+    name.lower()
+    for name in (wire.REPORT, wire.STREAM_ERROR, wire.STREAM_ERROR_BODY, wire.FUNCTION_ERROR, wire.LOG_RESULT)
+)
 
 
 class StillBusy(Exception):
@@ -102,6 +110,15 @@ class Environment:
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
         self._sink: LogSink | None = None
+        self._log_pause: asyncio.TimerHandle | None = None
+        self._log_has_ended = False
+        self._heads = tuple(
+            f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n{wire.PATIENCE}: {PATIENCE}\r\n"
+            for prefix, suffix in (
+                (wire.INVOKE_PREFIX, wire.INVOKE_SUFFIX),
+                (wire.STREAM_PREFIX, wire.STREAM_SUFFIX),
+            )
+        )
 
     def __repr__(self) -> str:
         return f"<Environment {self.environment_id[:8]} {self.function.key.name} {self.state.value}>"
@@ -115,7 +132,7 @@ class Environment:
         """
         self._sink = sink
         self._sandbox = await self._start_sandbox(engine, mounts)
-        asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._read_log)
+        asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
         door = await self._sandbox.connect(Door)
@@ -124,7 +141,7 @@ class Environment:
         door.on_lost(on_exit)
         within_s = self._init_limit_s + MARGIN_S
         try:
-            answer = await door.request("GET", wire.INIT_PATH, [], b"", within_s)
+            answer = await door.request(_ask(wire.INIT_PATH), b"", within_s)
         except TimeoutError:
             raise SandboxFailed(f"cannot initialise {self!r}: no word within {within_s} s") from None
         if answer.status != 200:
@@ -151,7 +168,7 @@ class Environment:
     async def finish(self) -> None:
         """Wait until the last invocation's phase has ended. Raises SandboxFailed, TimeoutError."""
         assert self._door is not None
-        await self._door.request("GET", wire.IDLE_PATH, [], b"", self.configuration.timeout_s + MARGIN_S)
+        await self._door.request(_ask(wire.IDLE_PATH), b"", self.configuration.timeout_s + MARGIN_S)
 
     async def freeze(self) -> None:
         """Have its processes stand still, as the service does between invocations, once the last phase has ended.
@@ -165,7 +182,7 @@ class Environment:
             door = await self._sandbox.connect(Door)
             assert isinstance(door, Door)
             try:
-                await door.request("GET", wire.IDLE_PATH, [], b"", self.configuration.timeout_s + MARGIN_S)
+                await door.request(_ask(wire.IDLE_PATH), b"", self.configuration.timeout_s + MARGIN_S)
             finally:
                 door.close()
         except (SandboxFailed, TimeoutError):
@@ -174,8 +191,10 @@ class Environment:
             self._is_frozen = True
             await self._sandbox.freeze()
 
-    async def invoke(self, invocation: Invocation) -> Outcome:
-        """Run one invocation to its answer. Raises SandboxFailed when the sandbox died; then: `stop`.
+    async def invoke(self, invocation: Invocation, listener: Listener | None = None) -> Outcome:
+        """Run one invocation to its answer, which a listener hears as it is made, if the runtime makes it in pieces.
+
+        Raises SandboxFailed when the sandbox died; then: `stop`.
 
         Raises StillBusy, having run nothing, if the phase of the one before does not end: the runtime or an extension
         may work on after the answer.
@@ -184,22 +203,20 @@ class Environment:
         if self._is_frozen and self._sandbox is not None:
             self._is_frozen = False
             await self._sandbox.thaw()
-        headers = [
-            (wire.REQUEST_ID, invocation.request_id),
-            (wire.FUNCTION_ARN, invocation.function_arn),
-            (wire.TRACE_ID, invocation.trace_id),
-            (wire.PATIENCE, PATIENCE),
-        ]
+        head = self._heads[listener is not None] + (
+            f"{wire.REQUEST_ID}: {invocation.request_id}\r\n"
+            f"{wire.FUNCTION_ARN}: {invocation.function_arn}\r\n"
+            f"{wire.TRACE_ID}: {invocation.trace_id}\r\n"
+        )
         if invocation.client_context:
-            headers.append((wire.CLIENT_CONTEXT, invocation.client_context))
+            head += f"{wire.CLIENT_CONTEXT}: {invocation.client_context}\r\n"
         if invocation.tenant_id:
-            headers.append((wire.TENANT_ID, invocation.tenant_id))
+            head += f"{wire.TENANT_ID}: {invocation.tenant_id}\r\n"
         if invocation.wants_log:
-            headers.append((wire.LOG_TYPE, "Tail"))
-        path = f"{wire.INVOKE_PREFIX}{self.function.key.name}{wire.INVOKE_SUFFIX}"
+            head += f"{wire.LOG_TYPE}: Tail\r\n"
         within_s = self.configuration.timeout_s + MARGIN_S
         try:
-            answer = await self._door.request("POST", path, headers, invocation.payload, within_s)
+            answer = await self._door.request(head, invocation.payload, within_s, listener)
         except TimeoutError:
             log.warning("%r did not end its invocation within %.0f s; it will be destroyed", self, within_s)
             return self._overdue(invocation)
@@ -208,6 +225,7 @@ class Environment:
         if answer.status != 200:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
+        asyncio.get_running_loop().call_soon(self._read_log_again)  # after whoever waits has got the answer
         try:
             outcome = _outcome(answer, self.function.version, invocation.trace_id)
         except ValueError:
@@ -235,6 +253,7 @@ class Environment:
             max_memory_mb=used_mb,
             status="timeout",
             trace_id=invocation.trace_id,
+            error_type="Sandbox.Timedout",
         )
 
     @property
@@ -257,10 +276,10 @@ class Environment:
         if self._door is not None:
             self._door.close()
         if self._sandbox is not None:
+            self._stop_reading()
             with contextlib.suppress(OSError, ValueError):
                 while self._read_log():
                     pass
-                asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
             await self._destroy(self._sandbox)
         if self._sink is not None:
             self._sink.close()
@@ -279,19 +298,42 @@ class Environment:
         log.error("gave up on the sandbox of %r; the next start of the manager removes it", self)
         return None
 
-    def _read_log(self) -> bool:
-        """Take one block of the log, so that others have their turn; False if none is there."""
+    def _log_came(self) -> None:
+        """The log can be read: now, and not again before the pause is over."""
+        if self._read_log() < LOG_FLOOD and self._sandbox is not None and not self._log_has_ended:
+            self._stop_reading()
+            self._log_pause = asyncio.get_running_loop().call_later(LOG_PAUSE_S, self._watch_log)
+
+    def _watch_log(self) -> None:
+        self._log_pause = None
+        if self._sandbox is not None:
+            asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
+
+    def _read_log_again(self) -> None:
+        if self.state in (State.BUSY, State.IDLE) and not self._log_has_ended:
+            self._read_log()
+
+    def _stop_reading(self) -> None:
+        if self._log_pause is not None:
+            self._log_pause.cancel()
+            self._log_pause = None
+        if self._sandbox is not None and self._sandbox.log_fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
+
+    def _read_log(self) -> int:
+        """Take one block of the log, so that others have their turn; how many bytes there were."""
         assert self._sandbox is not None
         assert self._sink is not None
         try:
             data = os.read(self._sandbox.log_fd, LOG_READ)
         except BlockingIOError:
-            return False
+            return 0
         if data:
             self._sink.write(data)
         else:  # the last writer is gone
-            asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
-        return bool(data)
+            self._log_has_ended = True
+            self._stop_reading()
+        return len(data)
 
     def _spec(self, mounts: tuple[Mount, ...]) -> SandboxSpec:
         configuration = self.configuration
@@ -342,6 +384,10 @@ def _log_stream(function: Function, configuration: Configuration, environment_id
     return f"{time.strftime('%Y/%m/%d', time.gmtime())}/{name}[{function.version}]{environment_id}"
 
 
+def _ask(path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: sandbox\r\n"
+
+
 def _has_initialised(answer: DoorAnswer) -> bool:
     try:
         report = orjson.loads(answer.body)
@@ -351,17 +397,21 @@ def _has_initialised(answer: DoorAnswer) -> bool:
 
 
 def _outcome(answer: DoorAnswer, version: str, trace_id: str) -> Outcome:
+    """What an answer says. Raises ValueError for one that no bootstrap gives."""
     headers = answer.headers
-    duration, billed, memory, init, status = headers.get(wire.REPORT.lower(), "0;0;0;;success").split(";")
+    duration, billed, memory, init, status = headers.get(_REPORT, "0;0;0;;success").split(";")
+    error_type = headers.get(_STREAM_ERROR, "")
     return Outcome(
-        payload=answer.body,
+        payload=b64decode(headers.get(_STREAM_ERROR_BODY, "")) if answer.is_heard else answer.body,
         executed_version=version,
-        function_error=headers.get(wire.FUNCTION_ERROR.lower()),
-        log_tail=headers.get(wire.LOG_RESULT.lower()),
+        function_error="Unhandled" if error_type else headers.get(_FUNCTION_ERROR),
+        log_tail=headers.get(_LOG_RESULT),
         duration_ms=float(duration),
         billed_ms=int(billed),
         max_memory_mb=int(memory),
         init_ms=float(init) if init else None,
         status=status,
         trace_id=trace_id,
+        is_heard=answer.is_heard,
+        error_type=error_type,
     )

@@ -19,7 +19,7 @@ from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.errors import SandboxFailed
 from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
-from rie.model.invocation import Invocation, Outcome
+from rie.model.invocation import Invocation, Listener, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -113,20 +113,29 @@ class Pool:
         """Begin to evict what has been idle for long."""
         self._reaper = asyncio.get_running_loop().create_task(self._reap())
 
-    async def run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
-        """Run an invocation in an environment of its own. Raises Throttled, HostFault, ImageFault."""
+    async def run(
+        self,
+        function: Function,
+        configuration: Configuration,
+        invocation: Invocation,
+        listener: Listener | None = None,
+    ) -> Outcome:
+        """Run an invocation in an environment of its own; a listener hears the answer as it is made.
+
+        Raises Throttled, HostFault, ImageFault.
+        """
         while True:
             environment = self._take(function, configuration, invocation.tenant_id)
             try:
-                return await self._run_in(environment, invocation)
+                return await self._run_in(environment, invocation, listener)
             except StillBusy:
                 self._finish_in_background(environment)
 
-    async def _run_in(self, environment: Environment, invocation: Invocation) -> Outcome:
+    async def _run_in(self, environment: Environment, invocation: Invocation, listener: Listener | None) -> Outcome:
         try:
             if environment.state is State.STARTING:
                 await self._start(environment)
-            outcome = await environment.invoke(invocation)
+            outcome = await environment.invoke(invocation, listener)
         except StillBusy:
             raise
         except BaseException:

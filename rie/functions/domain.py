@@ -19,6 +19,7 @@ from rie.functions.mappings import EventSourceMappings, Inspect
 from rie.functions.policies import Policies
 from rie.functions.signing import CodeSigning
 from rie.functions.uploads import Fetches, Uploads
+from rie.functions.urls import URL_PATTERN, Urls
 from rie.functions.usage import Usage
 from rie.functions.versions import Versions
 
@@ -59,6 +60,7 @@ class Domain:
     uploads: Uploads
     usage: Usage
     links: Links
+    urls: Urls
 
     @classmethod
     def over(
@@ -72,11 +74,12 @@ class Domain:
         check_role: CheckRole = any_role,
         quota: Quota = Quota(),  # noqa: B008 (it is frozen)
         find_allocation: FindAllocation = no_allocation,
+        url_pattern: str = URL_PATTERN,
     ) -> Domain:
         """All parts, built.
 
         `inspect` looks at event sources before a mapping of them is taken on; `find_allocation` tells how far
-        provisioned concurrency is.
+        provisioned concurrency is; `url_pattern` as `Urls` has it.
         """
         layers = Layers(ledger, clock)
         usage = Usage(catalog, layers)
@@ -96,4 +99,5 @@ class Domain:
             uploads=Uploads(code.store, code.s3, usage.stored_bytes),
             usage=usage,
             links=code.links,
+            urls=Urls(catalog, ledger, clock, url_pattern),
         )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
 import logging
-import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
 
+from bootstrap.ids import new_id, new_trace_id
 from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
 from rie.arn import function_arn, locate
 from rie.environments.pool import Pool, Throttled
@@ -25,7 +26,7 @@ from rie.invoke.tenancy import check_tenancy, check_tenant_id
 from rie.model.event import MAX_EVENT as MAX_ASYNC
 from rie.model.event import Event
 from rie.model.function import Configuration, Function, FunctionKey
-from rie.model.invocation import Invocation, Outcome
+from rie.model.invocation import Invocation, Listener, Outcome
 from rie.model.scope import Scope
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ Accept = Callable[[Event], Awaitable[None]]
 """Takes an event; it is durable when this returns. Raises StoreFailed."""
 
 TYPES = ("Event", "RequestResponse", "DryRun")
+STREAM_TYPES = ("RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
 RETRY_AFTER_S = "1"  # a slot may be free at any moment; asking more often than this is no use
 
@@ -74,12 +76,13 @@ class Invoker:
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
 
-    async def invoke(self, request: InvokeRequest) -> Outcome | None:
+    async def invoke(self, request: InvokeRequest, listener: Listener | None = None) -> Outcome | None:
         """The outcome; None for a dry run, and for an event once it is durable.
 
+        A listener hears the answer as it is made; without one it is whole, and bounded.
         Raises ServiceError, HostFault. The first check that fails wins.
         """
-        _check_choice(request.invocation_type, "invocationType", TYPES)
+        _check_choice(request.invocation_type, "invocationType", STREAM_TYPES if listener else TYPES)
         _check_choice(request.log_type, "logType", LOG_TYPES)
         if request.tenant_id is not None:
             check_tenant_id(request.tenant_id)
@@ -113,7 +116,9 @@ class Invoker:
             wants_log=request.log_type == "Tail",
             tenant_id=request.tenant_id or "",
         )
-        return await self._run(function, configuration, invocation)
+        if listener is not None:
+            listener.trace_id = invocation.trace_id
+        return await self._run(function, configuration, invocation, listener)
 
     async def run_event(self, event: Event) -> Outcome:
         """One attempt at an asynchronous event. Raises ServiceError, HostFault when it was not run."""
@@ -131,14 +136,20 @@ class Invoker:
         """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
         function = self._directory.find(key, qualifier)
         trace_id = self._guard.pass_on(key, new_trace_id())
-        invocation = Invocation(str(uuid.uuid4()), payload, function_arn(key, qualifier), trace_id)
+        invocation = Invocation(new_id(), payload, function_arn(key, qualifier), trace_id)
         return await self._run(function, serving(function), invocation)
 
-    async def _run(self, function: Function, configuration: Configuration, invocation: Invocation) -> Outcome:
+    async def _run(
+        self,
+        function: Function,
+        configuration: Configuration,
+        invocation: Invocation,
+        listener: Listener | None = None,
+    ) -> Outcome:
         self._in_flight += 1
         self._is_quiet.clear()
         try:
-            return await self._pool.run(function, configuration, invocation)
+            return await self._pool.run(function, configuration, invocation, listener)
         except Throttled as throttled:
             raise ServiceError(
                 "TooManyRequestsException",
@@ -189,11 +200,29 @@ def _checked_payload(body: bytes | None, limit: int) -> bytes:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise ServiceError(
-            "InvalidRequestContentException",
-            f"Could not parse request body into json: Could not parse payload into json: {error}",
-        ) from None
+        raise ServiceError("InvalidRequestContentException", _unreadable(body, error)) from None
     return body
+
+
+def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """What is wrong with an event, in the words of the service's parser as far as clients match them (spec §2.2)."""
+    text = "Could not parse request body into json: Could not parse payload into json: "
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        text += f"Invalid UTF-8 start byte 0x{body[wrong.start]:x}"
+    else:
+        found = error.doc[error.pos : error.pos + 1]
+        if found:
+            shown = f"'{found}' (code {ord(found)})" if found.isprintable() else f"(CTRL-CHAR, code {ord(found)})"
+            text += (
+                f"Unexpected character ({shown}): expected a valid value "
+                "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
+            )
+        else:
+            text += "Unexpected end-of-input"
+    where = f"line: {error.lineno}, column: {error.colno}"
+    return f"{text}\n at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); {where}]"
 
 
 def _check_client_context(text: str) -> None:
@@ -202,17 +231,9 @@ def _check_client_context(text: str) -> None:
             "InvalidRequestContentException", f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes."
         )
     if text:
-        import base64
-        import binascii
-
         try:
             base64.b64decode(text, validate=True).decode()
         except (binascii.Error, ValueError):
             raise ServiceError(
                 "InvalidRequestContentException", "Client context must be valid Base64-encoded JSON."
             ) from None
-
-
-def new_trace_id() -> str:
-    """A trace header for a caller that sent none."""
-    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Who hears an answer as the runtime makes it; called on the event loop.
+
+    `trace_id` is set before anything else happens: the trace header that the function is given.
+    """
+
+    trace_id: str
+
+    def begin(self, content_type: str, version: str) -> None:
+        """The runtime, of that version of the function, begins an answer of that type."""
+
+    def piece(self, data: bytes) -> bool:
+        """A piece of it; False: the runtime should wait for `on_drained`."""
+
+    def on_drained(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once, when more can be taken or nobody listens any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +49,9 @@ class Outcome:
     `function_error` is "Unhandled" or None; `log_tail` the base64 text of the last 4 KB of the invocation's log, None
     unless it was asked for; times in ms, `init_ms` None on a warm start; `status` as in the platform's report
     ("success", "error", "failure", "timeout"); `trace_id` the trace header that the function was given.
+
+    `is_heard`: a listener got the answer as it was made, and `payload` is empty, or, with an `error_type`, the error
+    (JSON) that ended the answer before it was whole.
     """
 
     payload: bytes
@@ -41,3 +64,5 @@ class Outcome:
     init_ms: float | None = None
     status: str = "success"
     trace_id: str = ""
+    is_heard: bool = False
+    error_type: str = ""

@@ -18,16 +18,16 @@ from rie.environments.pool import Pool
 from rie.invoke.directory import Directory
 from rie.logs.files import Follower, LogFiles, LogLine
 from rie.model.function import Function
-from rie.plane.http import AsgiScope, Receive, Send, respond
+from rie.plane.connection import Connection, Request
 
-PREFIX = b"/_rie/"
+PREFIX = "/_rie/"
 BLOCK = 1_000  # lines sent at a time
 MAX_DIGITS = 16
 JSON = [("Content-Type", "application/json")]
 
 
 class Admin:
-    """An ASGI application for the paths below /_rie/.
+    """Answers the paths below /_rie/.
 
     GET environments → [{"environment", "function", "version", "state", "isProvisioned", "memoryMb", "maxMemoryMb",
     "invocations", "ageS", "idleS", "logStream"}]; GET concurrency → [{"function", "region", "inUse", "reserved" (null:
@@ -41,23 +41,23 @@ class Admin:
         self._directory = directory
         self._logs = logs
         self._engine = engine
-        self._routes: dict[bytes, Callable[[], Any]] = {
-            b"/_rie/environments": lambda: [_environment(environment) for environment in self._pool],
-            b"/_rie/concurrency": self._concurrency,
-            b"/_rie/functions": lambda: [_function(function) for function in self._directory],
-            b"/_rie/health": self._health,
+        self._routes: dict[str, Callable[[], Any]] = {
+            "/_rie/environments": lambda: [_environment(environment) for environment in self._pool],
+            "/_rie/concurrency": self._concurrency,
+            "/_rie/functions": lambda: [_function(function) for function in self._directory],
+            "/_rie/health": self._health,
         }
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        path = scope["raw_path"]
-        if scope["method"] != "GET":
-            await respond(send, 405, [("Allow", "GET"), *JSON], b'{"message":"only GET is answered here"}')
-        elif path == b"/_rie/logs":
-            await self._answer_logs(scope, receive, send)
+    async def __call__(self, request: Request, exchange: Connection) -> None:
+        path = request.path
+        if request.method != "GET":
+            exchange.respond(405, [("Allow", "GET"), *JSON], b'{"message":"only GET is answered here"}')
+        elif path == "/_rie/logs":
+            await self._answer_logs(request, exchange)
         elif path in self._routes:
-            await respond(send, 200, JSON, orjson.dumps(self._routes[path]()))
+            exchange.respond(200, JSON, orjson.dumps(self._routes[path]()))
         else:
-            await respond(send, 404, JSON, b'{"message":"nothing is here"}')
+            exchange.respond(404, JSON, b'{"message":"nothing is here"}')
 
     def _concurrency(self) -> list[dict[str, Any]]:
         shares = sorted(self._pool.concurrency, key=lambda share: (share.key.region, share.key.name))
@@ -72,40 +72,34 @@ class Admin:
             "functions": len(self._directory),
         }
 
-    async def _answer_logs(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
+    async def _answer_logs(self, request: Request, exchange: Connection) -> None:
+        query = {name: values[-1] for name, values in parse_qs(request.query).items()}
         group = query.get("group", "")
         since = query.get("sinceMs", "0")
         since_ms = int(since) if since.isdecimal() and len(since) < MAX_DIGITS else 0
-        headers = [(b"content-type", b"application/x-ndjson")]
         with self._logs.follow(group) as follower:
             lines = self._logs.read(group, since_ms)  # at the same moment: nothing is missed or seen twice
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            exchange.begin(200, [("Content-Type", "application/x-ndjson")])
             while block := await asyncio.to_thread(lambda: _dump(islice(lines, BLOCK))):
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                if not exchange.write(block):
+                    await exchange.drained()
             if query.get("follow"):
-                await _follow(follower, receive, send)
-        await send({"type": "http.response.body", "body": b""})
+                await _follow(follower, exchange)
+        exchange.end()
 
 
-async def _follow(follower: Follower, receive: Receive, send: Send) -> None:
+async def _follow(follower: Follower, exchange: Connection) -> None:
     """Pass lines on until the client goes."""
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        while not gone.done():
-            lines = asyncio.ensure_future(follower.get())
-            await asyncio.wait({lines, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not lines.done():
-                lines.cancel()
-                return
-            await send({"type": "http.response.body", "body": _dump(lines.result()), "more_body": True})
-    finally:
-        gone.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    gone = exchange.gone()
+    while not gone.done():
+        lines = asyncio.ensure_future(follower.get())
+        both: list[asyncio.Future[Any]] = [lines, gone]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not lines.done():
+            lines.cancel()
+            return
+        if not exchange.write(_dump(lines.result())):
+            await exchange.drained()
 
 
 def _dump(lines: Iterable[LogLine]) -> bytes:

@@ -7,39 +7,38 @@ from typing import IO
 
 from rie.code.links import PREFIX, Links
 from rie.code.store import CodeStore
-from rie.plane.http import AsgiScope, Receive, Send, respond
+from rie.plane.connection import Connection, Request
 
 BLOCK = 1 << 18
-PATH = PREFIX.encode()
+TEXT = [("Content-Type", "text/plain")]
 
 
 class Downloads:
-    """An ASGI application for the paths below /_rie/code/."""
+    """Answers the paths below /_rie/code/."""
 
     def __init__(self, links: Links, code: CodeStore) -> None:
         self._links = links
         self._code = code
 
     @staticmethod
-    def takes(raw_path: bytes) -> bool:
+    def takes(request: Request) -> bool:
         """Whether a request is for an archive."""
-        return raw_path.startswith(PATH)
+        return request.path.startswith(PREFIX)
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        method = scope["method"]
-        if method not in ("GET", "HEAD"):
-            await respond(send, 405, [("Allow", "GET, HEAD")], b"")
+    async def __call__(self, request: Request, exchange: Connection) -> None:
+        if request.method not in ("GET", "HEAD"):
+            exchange.respond(405, [("Allow", "GET, HEAD")])
             return
-        sha256 = self._links.read(scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1"))
+        sha256 = self._links.read(request.path, request.query)
         if sha256 is None:
-            await respond(send, 403, [("Content-Type", "text/plain")], b"This link is not valid, or not any more.\n")
+            exchange.respond(403, TEXT, b"This link is not valid, or not any more.\n")
             return
         file = await asyncio.to_thread(self._open, sha256)
         if file is None:
-            await respond(send, 404, [("Content-Type", "text/plain")], b"This code is not kept any more.\n")
+            exchange.respond(404, TEXT, b"This code is not kept any more.\n")
             return
         with file:
-            await _send(send, file, with_body=method == "GET")
+            await _send(exchange, file, with_body=request.method == "GET")
 
     def _open(self, sha256: str) -> IO[bytes] | None:
         path = self._code.find(sha256)
@@ -49,11 +48,11 @@ class Downloads:
             return None
 
 
-async def _send(send: Send, file: IO[bytes], *, with_body: bool) -> None:
+async def _send(exchange: Connection, file: IO[bytes], *, with_body: bool) -> None:
     size = file.seek(0, 2)
     file.seek(0)
-    headers = [(b"content-type", b"application/zip"), (b"content-length", b"%d" % size)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    while with_body and (block := await asyncio.to_thread(file.read, BLOCK)):
-        await send({"type": "http.response.body", "body": block, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    exchange.begin(200, [("Content-Type", "application/zip")], size)
+    while with_body and not exchange.has_gone and (block := await asyncio.to_thread(file.read, BLOCK)):
+        if not exchange.write(block):
+            await exchange.drained()
+    exchange.end()

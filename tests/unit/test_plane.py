@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,59 +14,26 @@ from typing import Any
 import pytest
 from test_api_world import encoded, zipped
 
+from tests.stub_manager import ROLE, StubManager, stub_managing
+
 FUNCTIONS = "/2015-03-31/functions"
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        number = int(sock.getsockname()[1])
-    data = tmp_path_factory.mktemp("data")
-    command = [sys.executable, "-m", "rie", "serve", "--engine", "stub", "--port", str(number), "--data", str(data)]
-    with (data / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "RIE_BUNDLE": _no_bundle(data)})
-    try:
-        until = time.monotonic() + 30
-        while not _answers(number):
-            assert process.poll() is None, (data / "log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        status, _, _ = ask(number, "POST", FUNCTIONS, json.dumps(NEW).encode())
-        assert status == 201
-        yield number
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubManager]:
+    with stub_managing(tmp_path_factory.mktemp("data")) as running:
+        running.create("echo")
+        yield running
 
 
-NEW = {
-    "FunctionName": "echo",
-    "Role": "arn:aws:iam::123456789012:role/r",
-    "PackageType": "Image",
-    "Code": {"ImageUri": "stub/echo:1"},
-}
-
-
-def _no_bundle(data: Path) -> str:
-    """The stub engine needs none."""
-    (data / "bundle").mkdir(exist_ok=True)
-    return str(data / "bundle")
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return ask(port, "GET", "/_rie/health")[0] == 200
-    return False
+@pytest.fixture(scope="module")
+def port(manager: StubManager) -> int:
+    return manager.port
 
 
 def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, body, headers)
-    response = connection.getresponse()
-    raw = response.read()
-    connection.close()
-    return response.status, {k.lower(): v for k, v in response.getheaders()}, json.loads(raw) if raw else None
+    answer = StubManager(Path(), port).ask(method, path, body, headers)
+    return answer.status, answer.headers, json.loads(answer.body) if answer.body else None
 
 
 def test_requests_of_web_pages_are_refused(port: int) -> None:
@@ -99,7 +61,7 @@ def test_a_body_past_every_limit_is_refused_as_the_service_does(port: int) -> No
 
 def test_a_zip_function_is_deployed_invoked_and_its_code_downloaded(port: int) -> None:
     code = {"ZipFile": encoded(zipped())}
-    new = {"FunctionName": "zip", "Role": NEW["Role"], "Code": code, "Runtime": "python3.11", "Handler": "app.handler"}
+    new = {"FunctionName": "zip", "Role": ROLE, "Code": code, "Runtime": "python3.11", "Handler": "app.handler"}
     assert ask(port, "POST", FUNCTIONS, json.dumps(new).encode())[0] == 201
     until = time.monotonic() + 30
     while (found := ask(port, "GET", f"{FUNCTIONS}/zip")[2])["Configuration"]["State"] == "Pending":
@@ -145,3 +107,116 @@ def test_what_a_function_prints_cannot_take_a_terminal_over() -> None:
     from rie.cli.terminal import printable
 
     assert printable("\x1b[2J\x9b1mred\x07\ttab\nline é") == "\\x1b[2J\\x9b1mred\\x07\ttab\nline é"
+
+
+def raw(port: int, *parts: bytes) -> bytes:
+    """All that comes back for bytes that are sent in parts, until the other side hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        for part in parts:
+            sock.sendall(part)
+        with contextlib.suppress(OSError):  # the other side was quicker
+            sock.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := sock.recv(65_536):
+            received += data
+        return received
+
+
+INVOKE = b"POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_requests_in_one_go_are_answered_in_order(port: int) -> None:
+    received = raw(port, b"".join(INVOKE + b"Content-Length: 1\r\n\r\n%d" % number for number in range(9)))
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK\r\n")[1:]]
+    assert bodies == [b"%d" % number for number in range(9)]
+
+
+def test_a_body_may_come_in_chunks_and_byte_by_byte(port: int) -> None:
+    request = INVOKE + b"Transfer-Encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n"
+    assert raw(port, *(request[at : at + 1] for at in range(len(request)))).endswith(b"\r\n\r\n[1,2]")
+
+
+def test_a_caller_that_waits_for_leave_to_send_gets_it(port: int) -> None:
+    received = raw(port, INVOKE + b"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n", b"1")
+    assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("framing", [b'Content-Length: 7\r\n\r\n"hello"', b"\r\n"])
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(port: int, framing: bytes) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    received = raw(port, INVOKE + offer + framing, INVOKE + b"Content-Length: 1\r\n\r\n7")
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert received.partition(b"\r\n\r\n")[2].startswith(b'"hello"' if b"hello" in framing else b"{}")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (INVOKE + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        (INVOKE + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (INVOKE + b"X: " + b"y" * 200_000, b"431"),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", b"501"),
+    ],
+)
+def test_what_is_no_request_is_refused_and_the_connection_closed(port: int, sent: bytes, status: bytes) -> None:
+    received = raw(port, sent)
+    assert received.startswith(b"HTTP/1.1 " + status)
+    assert b"Connection: close\r\n" in received
+
+
+def test_http_1_0_is_answered_and_its_connection_closed(port: int) -> None:
+    received = raw(port, INVOKE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Content-Length: 1\r\n\r\n1")
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Connection: close\r\n" in received and received.endswith(b"\r\n\r\n1")
+
+
+def test_a_request_to_a_proxy_is_answered_as_to_a_server(port: int) -> None:
+    request = b"POST http://lambda/2015-03-31/functions/echo/invocations?Qualifier=$LATEST HTTP/1.1\r\nHost: lambda\r\n"
+    assert raw(port, request + b"Content-Length: 1\r\n\r\n1").endswith(b"\r\n\r\n1")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"\x99", "Invalid UTF-8 start byte 0x99"),
+        (b"hello", "Unexpected character ('h' (code 104)): expected a valid value (JSON String, Number, Array, "),
+        (b'{"a":\x01}', "Unexpected character ((CTRL-CHAR, code 1)): expected a valid value"),
+        (b"[1,", "Unexpected end-of-input"),
+    ],
+)
+def test_an_event_that_is_no_json_is_refused_in_the_words_of_the_service(port: int, body: bytes, text: str) -> None:
+    status, headers, document = ask(port, "POST", f"{FUNCTIONS}/echo/invocations", body)
+    assert (status, headers["x-amzn-errortype"]) == (400, "InvalidRequestContentException")
+    start = "Could not parse request body into json: Could not parse payload into json: "
+    assert document["message"].startswith(start + text)
+    assert "\n at [Source: REDACTED (" in document["message"]
+
+
+def test_an_event_may_have_6_mb_and_not_a_byte_more(port: int) -> None:
+    path = f"{FUNCTIONS}/echo/invocations"
+    assert ask(port, "POST", path, b'"' + b"x" * (6_291_456 - 2) + b'"')[0] == 200
+    status, headers, document = ask(port, "POST", path, b'"' + b"x" * (6_291_456 - 1) + b'"')
+    assert (status, headers["x-amzn-errortype"]) == (413, "RequestEntityTooLargeException")
+    assert document == {"message": "Request must be smaller than 6291456 bytes for the InvokeFunction operation"}
+
+
+def test_an_unknown_function_beats_a_bad_body(port: int) -> None:
+    status, _, document = ask(port, "POST", f"{FUNCTIONS}/nobody/invocations", b"hello")
+    assert status == 404
+    assert document["Message"].endswith(":function:nobody:$LATEST")
+
+
+def test_a_trace_header_is_passed_on_if_it_is_one(port: int) -> None:
+    root = "Root=1-67891233-abcdef012345678912345678"
+    path = f"{FUNCTIONS}/echo/invocations"
+    passed_on = ask(port, "POST", path, b"{}", **{"X-Amzn-Trace-Id": root})[1]["x-amzn-trace-id"]
+    assert passed_on.startswith(f"{root};Lineage=1:")
+    assert ask(port, "POST", path, b"{}", **{"X-Amzn-Trace-Id": "x"})[1]["x-amzn-trace-id"].startswith("Root=1-")
+
+
+def test_the_older_asynchronous_invocation_accepts_an_event(manager: StubManager, port: int) -> None:
+    accepted = manager.client().invoke_async(FunctionName="echo", InvokeArgs=b'{"a":1}')
+    assert accepted["Status"] == 202
+    status, headers, _ = ask(port, "POST", "/2014-11-13/functions/echo/invoke-async/", b'"' + b"x" * 262_144 + b'"')
+    assert (status, headers["x-amzn-errortype"]) == (413, "RequestEntityTooLargeException")
