@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import api, emulator, machine, oci, pull, report
+from bench import api, emulator, events, machine, oci, pull, report
 from bench.client import CallFailed
 from bench.effort import Effort
 from bench.figures import Report
@@ -17,6 +17,7 @@ from scripts import images
 BENCHMARKS: dict[str, Callable[[Effort], Report]] = {
     "emulator": emulator.run,
     "api": api.run,
+    "events": events.run,
     "pull": pull.run,
     "oci": oci.run,
 }

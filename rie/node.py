@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +19,10 @@ from rie import bundle
 from rie.api.handlers import handlers
 from rie.api.permissions import Permissions
 from rie.api.service import create_app
-from rie.aws import Clients
+from rie.aws import Clients, has_endpoint
 from rie.clock import SystemClock
+from rie.cloud import child
+from rie.cloud.child import Endpoint
 from rie.code.links import Links, key_in
 from rie.code.s3 import S3
 from rie.code.store import CodeStore
@@ -41,6 +43,8 @@ from rie.functions.ledger import Ledger
 from rie.functions.preparation import Preparation
 from rie.functions.runtimes import read_table
 from rie.functions.sweeper import Sweeper
+from rie.gateway.definitions import of_endpoint
+from rie.gateway.door import Gateway
 from rie.iam.caller import Identity
 from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
 from rie.iam.sessions import Credentials, Sessions, master_key
@@ -65,6 +69,7 @@ from rie.model.record import Kind, Place, place_of
 from rie.model.recursion import RECURSION
 from rie.model.scope import Scope
 from rie.plane.admin import Admin
+from rie.plane.apis import Apis
 from rie.plane.app import NodeApp
 from rie.plane.control import IDENTITY, AsgiApp, Control
 from rie.plane.downloads import Downloads
@@ -77,6 +82,7 @@ from rie.settings import Settings
 from rie.sources.assembly import EventSources
 from rie.sources.inspection import Inspection
 from rie.store import SqlStore
+from rie.triggers.assembly import Triggers
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +141,8 @@ class Node:
     invoker: Invoker
     _events: AsyncInvocations
     _sources: EventSources
+    _triggers: Triggers
+    _endpoint: Endpoint | None
     _pool: Pool
     _provisioning: Provisioning
     _deployment: Deployment
@@ -152,6 +160,10 @@ class Node:
         """
         loop = asyncio.get_running_loop()
         lock = await asyncio.to_thread(_lock, settings.data)
+        endpoint = None
+        if settings.with_aws:
+            endpoint, settings = _endpoint_of(settings)
+            await endpoint.open()
         engine = engine_for(settings)
         described = await engine.check()
         leftovers = await engine.reconcile()
@@ -239,18 +251,44 @@ class Node:
             admin=Admin(pool, directory, logs, described),
             sts=Sts(gate, sessions),
             control=Control(control, gate),
+            apis=Apis(_gateway(invoker, clients, scope, settings), settings.port),
             downloads=Downloads(links, code),
         )
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
+        triggers = Triggers(invoker, mirror, clients, clock, scope, _owner(settings.data))
+        triggers.open(hands_over=endpoint is not None)
+        if endpoint is not None:
+            endpoint.listen(triggers.intake.take)
         await sweeper.open()
-        return cls(app, invoker, events, sources, pool, provisioning, deployment, sweeper, engine, store, roles, lock)
+        return cls(
+            app=app,
+            invoker=invoker,
+            _events=events,
+            _sources=sources,
+            _triggers=triggers,
+            _endpoint=endpoint,
+            _pool=pool,
+            _provisioning=provisioning,
+            _deployment=deployment,
+            _sweeper=sweeper,
+            _engine=engine,
+            _store=store,
+            _roles=roles,
+            _lock=lock,
+        )
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """Where the endpoint for AWS's services is that runs beside it."""
+        return None if self._endpoint is None else self._endpoint.url
 
     async def close(self, drain_s: float) -> None:
         """Let running invocations end for up to `drain_s`, then destroy every sandbox and release the data."""
         drained = asyncio.get_running_loop().time() + drain_s
+        await self._triggers.close()
         await self._sources.close()
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
@@ -262,8 +300,28 @@ class Node:
             await self._roles.close()
         with contextlib.suppress(HostFault):
             await self._engine.close()
+        if self._endpoint is not None:
+            await self._endpoint.close()
         self._store.close()
         os.close(self._lock)
+
+
+def _endpoint_of(settings: Settings) -> tuple[Endpoint, Settings]:
+    """The endpoint to run beside the manager, and the settings that use it; boto3 has its own from the environment."""
+    port, addresses, for_functions = child.place(settings.aws_port, settings.port + 1, settings.engine)
+    endpoint = Endpoint(port, addresses, settings.account, settings.data / "aws.log")
+    os.environ["AWS_ENDPOINT_URL"] = endpoint.url
+    return endpoint, replace(
+        settings,
+        function_endpoint_url=settings.function_endpoint_url or for_functions,
+        # Those of its STS would be no keys of this manager's; it takes any itself.
+        role_credentials="own" if settings.role_credentials == "auto" else settings.role_credentials,
+    )
+
+
+def _gateway(invoker: Invoker, clients: Clients, scope: Scope, settings: Settings) -> Gateway:
+    define = (lambda api_id: of_endpoint(clients, api_id, scope)) if has_endpoint("apigateway") else None
+    return Gateway(invoker, scope, define, settings.routes)
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:

@@ -65,6 +65,8 @@ class Manager:
             f"  data   {settings.data}",
             f"  region {settings.region}, account {settings.account}",
         ]
+        if self._node.endpoint_url is not None:
+            lines += _exports(settings, self._node.endpoint_url)
         print("\n".join(lines), file=sys.stderr, flush=True)
 
     async def close(self) -> None:
@@ -75,6 +77,20 @@ class Manager:
             await self._node.close(self._settings.drain_s)
         if self._listener is not None:
             self._listener.close()
+
+
+def _exports(settings: Settings, endpoint_url: str) -> list[str]:
+    """What a shell needs for the manager and the endpoint beside it."""
+    lines = [
+        f"  aws    {endpoint_url} (moto, in memory: its queues, buckets and tables are gone when it stops)",
+        "",
+        f"export AWS_ENDPOINT_URL={endpoint_url}",
+        f"export AWS_ENDPOINT_URL_LAMBDA=http://{settings.host}:{settings.port}",
+        f"export AWS_DEFAULT_REGION={settings.region}",
+    ]
+    if not settings.auth:
+        lines += ["export AWS_ACCESS_KEY_ID=test", "export AWS_SECRET_ACCESS_KEY=test"]
+    return lines
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]

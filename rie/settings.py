@@ -16,9 +16,10 @@ MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
 ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-_SWITCHES = ("auth", "insecure_no_auth", "url_needs_invoke")
+_SWITCHES = ("auth", "insecure_no_auth", "url_needs_invoke", "with_aws")
 _NUMBERS = {
     "port": int,
+    "aws_port": int,
     "concurrency": int,
     "unreserved": int,
     "memory_mb": int,
@@ -50,7 +51,9 @@ class Settings:
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
     from: "own" (issued here), "sts" (AssumeRole), "none", or "auto": "sts" where boto3's settings name an endpoint.
-    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none.
+    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none. `with_aws` runs an endpoint for AWS's
+    other services beside the manager, on `aws_port` (0: the one after `port`, or any that is free). `routes` is a
+    file of APIs that the gateway answers (rie/gateway/definitions.py).
 
     `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
     empty for this listener by way of *.localhost; `url_needs_invoke`: their callers need lambda:InvokeFunction too, as
@@ -83,6 +86,9 @@ class Settings:
     urls: str = ""
     url_needs_invoke: bool = False
     stream_mib_per_s: float = 0.0
+    with_aws: bool = False
+    aws_port: int = 0
+    routes: Path | None = None
 
     def __post_init__(self) -> None:
         if not (self.auth or self.insecure_no_auth or _is_loopback(self.host)):
@@ -96,6 +102,8 @@ class Settings:
             )
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
+        if not 0 <= self.aws_port < 65_536:
+            raise SettingsError(f"cannot use port {self.aws_port} for AWS's services: it is not between 0 and 65535")
         if min(self.drain_s, self.freeze_s, self.unreserved, self.stream_mib_per_s) < 0 or self.idle_s <= 0:
             raise SettingsError(
                 "cannot use these limits: idle must be above 0, drain, freeze, unreserved and rate not below"
@@ -140,7 +148,7 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
 
 def _convert(name: str, text: str) -> object:
     kind = _NUMBERS.get(name)
-    if name in ("data", "bundle", "keys"):
+    if name in ("data", "bundle", "keys", "routes"):
         return Path(text).expanduser()
     if name in _SWITCHES:
         if text.lower() not in YES + NO:

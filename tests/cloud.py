@@ -56,9 +56,9 @@ class Cloud:
 
 
 @contextmanager
-def clouding(directory: Path) -> Iterator[Cloud]:
-    """Start an endpoint, stop it in the end; its log goes to `directory`."""
-    port = free_port()
+def clouding(directory: Path, port: int = 0) -> Iterator[Cloud]:
+    """Start an endpoint, stop it in the end; its log goes to `directory`; `port` 0: any."""
+    port = port or free_port()
     with (directory / "cloud.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],

@@ -50,6 +50,20 @@ def serve(
             "May be given several times.",
         ),
     ] = None,
+    with_aws: Annotated[
+        bool | None,
+        typer.Option(
+            "--with-aws",
+            help="Run SQS, SNS, S3, EventBridge, Kinesis, DynamoDB … beside it (moto's server, in memory: what is in "
+            "them is gone when it stops). Needs the extra rie\\[aws].",
+        ),
+    ] = None,
+    aws_port: Annotated[
+        int | None, typer.Option(help="Port of --with-aws. [default: the one after --port, or any that is free]")
+    ] = None,
+    routes: Annotated[
+        Path | None, typer.Option(help="A TOML file of HTTP and REST APIs whose routes invoke functions.")
+    ] = None,
 ) -> None:
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 
@@ -57,7 +71,8 @@ def serve(
     RIE_ACCOUNT, RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY, RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S,
     RIE_ASYNC_DELAY_SCALE, RIE_RUNTIMES, RIE_AUTH, RIE_KEYS, RIE_INSECURE_NO_AUTH, RIE_ROLE_CREDENTIALS (auto, own,
     sts, none), RIE_FUNCTION_ENDPOINT_URL, RIE_URLS, RIE_URL_NEEDS_INVOKE (1: as AWS asks of new URLs),
-    RIE_STREAM_MIB_PER_S. RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more access key, the account's root.
+    RIE_STREAM_MIB_PER_S, RIE_WITH_AWS, RIE_AWS_PORT, RIE_ROUTES. RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one
+    more access key, the account's root.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings
@@ -77,5 +92,8 @@ def serve(
             insecure_no_auth=insecure_no_auth,
             async_delay_scale=async_delay_scale,
             runtimes=" ".join(runtime) if runtime else None,
+            with_aws=with_aws,
+            aws_port=aws_port,
+            routes=routes.absolute() if routes else None,
         )
     )

@@ -121,6 +121,14 @@ async def choosy(call: Call) -> bytes:
     return b"null"
 
 
+async def proxy(call: Call) -> bytes:
+    """Answer an HTTP event with its body, as the whole answer; one without a body with a 200 that has the event."""
+    event = json.loads(call.event)
+    if event.get("body"):
+        return str(event["body"]).encode()
+    return json.dumps({"statusCode": 200, "headers": {"X-Stub": "proxy"}, "body": call.event.decode()}).encode()
+
+
 FUNCTIONS: Mapping[str, Function] = {
     "echo": echo,
     "http": http,
@@ -133,6 +141,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "record": record,
     "partial": partial,
     "choosy": choosy,
+    "proxy": proxy,
     "slow-init": echo,
     "fail-init": fail,
 }

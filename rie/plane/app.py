@@ -12,6 +12,7 @@ from rie.errors import ServiceError
 from rie.iam.caller import Identity
 from rie.iam.decision import Call, authorize, refusal
 from rie.plane.admin import JSON, PREFIX
+from rie.plane.apis import Apis
 from rie.plane.connection import Connection, Request
 from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
@@ -40,6 +41,7 @@ class NodeApp:
         admin: Answerer,
         sts: Sts,
         control: Answerer,
+        apis: Answerer,
         downloads: Answerer,
     ) -> None:
         self._gate = gate
@@ -48,18 +50,21 @@ class NodeApp:
         self._urls = urls
         self._admin = admin
         self._control = control
+        self._apis = apis
         self._downloads = downloads
 
     def limit_of(self, request: Request) -> int:
         """See `listener.App.limit_of`."""
         if Invocations.takes(request):
             return Invocations.max_body
-        return FunctionUrls.max_body if FunctionUrls.takes(request) else MAX_BODY
+        return FunctionUrls.max_body if FunctionUrls.takes(request) or Apis.takes(request) else MAX_BODY
 
     def __call__(self, request: Request, exchange: Connection) -> Awaitable[None]:
         """Answer a request."""
         if FunctionUrls.takes(request):
             return self._urls(request, exchange)
+        if Apis.takes(request):
+            return self._apis(request, exchange)
         if "origin" in request.headers:
             return _refuse(exchange, BROWSER)
         if Invocations.takes(request):

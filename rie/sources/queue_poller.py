@@ -117,18 +117,29 @@ class QueuePoller:
         if self._mapping.window_s and needed_s > self._visibility_s:
             call["VisibilityTimeout"] = needed_s + VISIBILITY_MARGIN_S
         self._waiting += 1
-        receiving = asyncio.ensure_future(in_thread(self._threads, lambda: self._client.receive_message(**call)))
+        receiving = asyncio.ensure_future(in_thread(self._threads, partial(self._receive_once, call)))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
-                # A long poll can't be taken back; what it still brings becomes visible again by itself.
                 receiving.add_done_callback(lambda done: done.cancelled() or done.exception())
                 return []
-            return list(receiving.result().get("Messages", []))
+            return receiving.result()
         finally:
             stopping.cancel()
             self._waiting -= 1
+
+    def _receive_once(self, call: dict[str, Any]) -> list[dict[str, Any]]:
+        """A long poll can't be taken back: what it brings to a poller that has stopped is given back at once."""
+        messages: list[dict[str, Any]] = self._client.receive_message(**call).get("Messages", [])
+        if not messages or not self._stopping.is_set():
+            return messages
+        entries = [
+            {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": 0}
+            for number, each in enumerate(messages)
+        ]
+        self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        return []
 
     # -- one batch ------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
@@ -96,7 +95,7 @@ class ShardReader:
         after = self._checkpoint.sequence or None
         at = self._mapping.starting_at
         is_first = not after and position == "LATEST" and self._checkpoint.begun_at is None
-        if not after and position == "LATEST" and not is_first:
+        if not after and self._checkpoint.begun_at is not None:
             position, at = "AT_TIMESTAMP", self._checkpoint.begun_at
         begun_at = self._around.clock.now().timestamp()
         iterator = await in_thread(
@@ -139,19 +138,18 @@ class ShardReader:
         wanted = [each for each in records if self._filter.lets_through(each.seen)]
         parts = lanes(wanted, self._mapping.parallelization) if wanted else []
         advances = len(parts) == 1 and len(wanted) == len(records)
-        await asyncio.gather(*(self._to_the_end(part, advances=advances) for part in parts))
-        if not self._stopping.is_set():
+        ends = await asyncio.gather(*(self._to_the_end(part, advances=advances) for part in parts))
+        if all(ends):
             await self._save(replace(self._checkpoint, sequence=records[-1].sequence))
 
-    async def _to_the_end(self, records: tuple[StreamRecord, ...], *, advances: bool, extra: Any = None) -> Any:
-        """Try, halve and write off until nothing is left; the last outcome that had all of its records.
+    async def _to_the_end(self, records: tuple[StreamRecord, ...], *, advances: bool) -> bool:
+        """Try, halve and write off until nothing is left; whether that is so, for it may be stopped before.
 
         `advances`: the checkpoint may follow, because nothing beside these records is under way.
         """
         size = self._mapping.batch_size
         todo = [Segment(records[begun : begun + size]) for begun in range(0, len(records), size)]
         failures = 0
-        last = None
         while todo and not self._stopping.is_set():
             segment = todo.pop(0)
             old, rest = expired(segment, self._mapping, self._around.clock.now().timestamp())
@@ -159,8 +157,7 @@ class ShardReader:
                 await self._write_off(GiveUp(old, "RecordAgeExceeded"))
             if rest is None:
                 continue
-            done, again, given_up, outcome, was_run = await self._try(rest, extra)
-            last = outcome if outcome is not None else last
+            done, again, given_up, was_run = await self._try(rest)
             if given_up is not None:
                 await self._write_off(given_up)
             if advances and done and (again or todo):  # else the whole batch is, and its checkpoint follows at once
@@ -172,25 +169,29 @@ class ShardReader:
                     await self._pause(pause_s(failures) / 2)
             else:
                 failures = 0
-        return last
+        return not todo
 
-    async def _try(
-        self, segment: Segment, extra: Any
-    ) -> tuple[tuple[StreamRecord, ...], list[Segment], GiveUp | None, Any, bool]:
-        """(records done, what to try next, what to write off, the outcome, whether the function was run)."""
+    async def _try(self, segment: Segment) -> tuple[tuple[StreamRecord, ...], list[Segment], GiveUp | None, bool]:
+        """(records done, what to try next, what to write off, whether the function was run)."""
         sequences = [each.sequence for each in segment.records]
-        event = {"Records": [each.event for each in segment.records], **(extra or {})}
+        window = self._window
+        # Each attempt has the state that the one before left: of a halved batch, the second half that of the first.
+        extra = windows.members(window, self._mapping, self._shard, is_final=False) if window is not None else {}
+        event = {"Records": [each.event for each in segment.records], **extra}
         try:
             outcome = await self._around.invoke(self._mapping, orjson.dumps(event))
         except NotRun as error:
             self._around.note(self._mapping, error.result)
-            return (), [segment], None, None, False
+            return (), [segment], None, False
         failed = failed_items(outcome, sequences, reports=self._mapping.reports_failures)
-        if not failed and extra is not None and windows.state_of(outcome) is None:
+        state = windows.state_of(outcome) if window is not None and outcome.function_error is None else None
+        if not failed and window is not None and state is None:
             failed = set(sequences)
         self._around.note(self._mapping, OK if outcome.function_error is None else CALL_FAILED)
+        if state is not None and window is not None and sequences[0] not in failed:
+            self._window = replace(window, state=state)
         if not failed:
-            return segment.records, [], None, outcome, True
+            return segment.records, [], None, True
         tried = replace(
             segment,
             attempts=segment.attempts + 1,
@@ -198,7 +199,7 @@ class ShardReader:
             version=outcome.executed_version,
         )
         done, again, given_up = after_failure(tried, failed, self._mapping)
-        return done, again, given_up, outcome, True
+        return done, again, given_up, True
 
     async def _write_off(self, given_up: GiveUp) -> None:
         """Tell the on-failure destination, durably, before the checkpoint passes these records."""
@@ -255,20 +256,11 @@ class ShardReader:
                 continue
             part, records = records[:count], records[count:]
             wanted = tuple(each for each in part if self._filter.lets_through(each.seen))
-            if wanted:
-                await self._in_window(wanted, is_final=False)
-            if not self._stopping.is_set():
-                await self._save(self._with_window(replace(self._checkpoint, sequence=part[-1].sequence)))
-
-    async def _in_window(self, records: tuple[StreamRecord, ...], *, is_final: bool) -> None:
-        assert self._window is not None
-        extra = windows.members(self._window, self._mapping, self._shard, is_final=is_final)
-        outcome = await self._to_the_end(records, advances=False, extra=extra)
-        state = windows.state_of(outcome) if outcome is not None else None
-        if state is not None:
-            self._window = replace(self._window, state=state)
-        if state is not None and windows.is_too_large(state):
-            await self._close_window(is_early=True)
+            if wanted and not await self._to_the_end(wanted, advances=False):
+                return
+            if windows.is_too_large(self._window.state):
+                await self._close_window(is_early=True)
+            await self._save(self._with_window(replace(self._checkpoint, sequence=part[-1].sequence)))
 
     async def _close_window_in_time(self, *, at_end: bool) -> None:
         """A window is over once its end has passed, whether more records come or not."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from rie.model.mapping import Mapping
+from rie.model.mapping import Checkpoint, Mapping
 from rie.sources.around import Around, in_thread, pause_s
 from rie.sources.dynamodb import DynamoDbShards
 from rie.sources.kinesis import KinesisShards
@@ -33,7 +33,7 @@ class StreamPoller:
         self._changed = asyncio.Event()
         self._readers: dict[str, asyncio.Task[bool]] = {}
         self._done: set[str] = set()
-        self._is_first_look = True
+        self._first_shards: set[str] | None = None  # those that LATEST is about; None before the first look
 
     async def run(self) -> None:
         """Poll until `stop`. Never raises: what goes wrong shows in LastProcessingResult, and is tried again."""
@@ -43,6 +43,8 @@ class StreamPoller:
                 try:
                     source = await in_thread(self._threads, self._source)
                     shards = await in_thread(self._threads, source.shards)
+                    if self._first_shards is None:
+                        self._first_shards = await self._begun_with(shards)
                     failures = 0
                 except Exception as error:  # botocore's errors have no common root but Exception
                     failures += 1
@@ -50,7 +52,6 @@ class StreamPoller:
                     await self._pause(pause_s(failures))
                     continue
                 self._begin(shards, source)
-                self._is_first_look = False
                 await self._pause(LOOK_AGAIN_S)
             if self._readers:
                 await asyncio.wait(self._readers.values())
@@ -72,14 +73,31 @@ class StreamPoller:
             if shard.shard_id in self._readers or shard.shard_id in self._done or waits:
                 continue
             reader = ShardReader(self._mapping, shard.shard_id, source, self._around, self._threads, self._stopping)
-            task = asyncio.get_running_loop().create_task(reader.run(self._position(shard, known)))
+            task = asyncio.get_running_loop().create_task(reader.run(self._position(shard)))
             self._readers[shard.shard_id] = task
             task.add_done_callback(partial(self._ended, shard.shard_id))
 
-    def _position(self, shard: Shard, known: set[str]) -> str:
-        """Where an untouched shard begins: what came of a shard that was worked off must not be skipped."""
-        is_new = not self._is_first_look or any(parent in known for parent in shard.parents)
-        return "TRIM_HORIZON" if is_new else self._mapping.starting_position or "LATEST"
+    async def _begun_with(self, shards: Iterable[Shard]) -> set[str]:
+        """The shards of a mapping that has never been polled; of another none, whatever is new came since.
+
+        With LATEST a child among them is read when its parents are done, from now on all the same: what it had before
+        is as old as what they had.
+        """
+        load, save = self._around.load, self._around.save
+        if [each for each in shards if await load(self._mapping, each.shard_id) is not None]:
+            return set()
+        known = {shard.shard_id for shard in shards}
+        now = self._around.clock.now().timestamp()
+        for shard in shards:
+            if self._mapping.starting_position == "LATEST" and known.intersection(shard.parents):
+                await save(self._mapping, shard.shard_id, Checkpoint(begun_at=now))
+        return known
+
+    def _position(self, shard: Shard) -> str:
+        """Where an untouched shard begins."""
+        position = self._mapping.starting_position or "LATEST"
+        is_later = position == "LATEST" and shard.shard_id not in (self._first_shards or ())
+        return "TRIM_HORIZON" if is_later else position
 
     def _ended(self, shard_id: str, task: asyncio.Task[bool]) -> None:
         self._readers.pop(shard_id, None)

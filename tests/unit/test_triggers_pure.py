@@ -1,0 +1,226 @@
+"""Schedules, inputs of targets, documents and permissions, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from rie.clock import ManualClock
+from rie.triggers.documents import NotAnEvent, Push, push_of, rule_event, s3_event
+from rie.triggers.inputs import at_path, payload_of
+from rie.triggers.intake import NotNow
+from rie.triggers.scheduler import ScheduledTarget, Scheduler
+from rie.triggers.schedules import InvalidSchedule, parse
+from rie.triggers.subscriptions import granted
+
+RULE = "arn:aws:events:us-east-1:123456789012:rule/nightly"
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
+EVENT = {"source": "app", "time": "t", "detail": {"name": 'a "b"', "n": 3, "items": [{"x": 1}, {"x": 2}]}}
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "following"),
+    [
+        ("cron(0 12 * * ? *)", "2025-11-25T12:00", "2025-11-26T12:00"),
+        ("cron(15 10 ? * 6L 2026-2027)", "2025-11-25T00:00", "2026-01-30T10:15"),
+        ("cron(0 18 ? * MON-FRI *)", "2025-11-28T18:00", "2025-12-01T18:00"),
+        ("cron(0/10 * ? * * *)", "2025-11-25T10:11", "2025-11-25T10:20"),
+        ("cron(*/15 8,9 1 * ? *)", "2025-11-25T10:11", "2025-12-01T08:00"),
+        ("cron(0 9 ? * 2#1 *)", "2025-11-25T00:00", "2025-12-01T09:00"),
+        ("cron(0 0 L * ? *)", "2026-02-01T00:00", "2026-02-28T00:00"),
+        ("cron(0 0 15W * ? *)", "2025-11-01T00:00", "2025-11-14T00:00"),
+        ("cron(0 0 1W MAR ? *)", "2025-11-01T00:00", "2026-03-02T00:00"),
+        ("cron(0 0 29 2 ? *)", "2025-11-01T00:00", "2028-02-29T00:00"),
+        ("cron(30 6 ? * SAT-MON *)", "2025-11-25T00:00", "2025-11-29T06:30"),
+        ("rate(1 minute)", "2025-11-25T10:00", "2025-11-25T10:01"),
+        ("rate(2 days)", "2025-11-25T10:00", "2025-11-27T10:00"),
+    ],
+)
+def test_a_schedule_says_when_it_runs_next(expression: str, now: str, following: str) -> None:
+    assert parse(expression).after(at(now), at(now)) == at(following)
+
+
+def test_a_rate_counts_from_its_beginning() -> None:
+    assert parse("rate(5 minutes)").after(at("2025-11-25T10:11:30"), at("2025-11-25T10:00")) == at("2025-11-25T10:15")
+
+
+def test_a_schedule_that_is_past_runs_no_more() -> None:
+    assert parse("cron(0 0 1 1 ? 2020)").after(at("2025-01-01T00:00"), at("2025-01-01T00:00")) is None
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "rate(1 minutes)",
+        "rate(5 minute)",
+        "rate(0 minutes)",
+        "cron(0 12 * * * *)",
+        "cron(0 12 ? * ? *)",
+        "cron(60 12 * * ? *)",
+        "cron(0 12 * * ?)",
+        "cron(0 12 32 * ? *)",
+        "every day",
+        "cron(0 12 * JANUARY ? *)",
+        "cron(0/0 12 * * ? *)",
+    ],
+)
+def test_what_is_no_schedule_is_refused(expression: str) -> None:
+    with pytest.raises(InvalidSchedule):
+        parse(expression)
+
+
+def test_a_target_input_replaces_the_event() -> None:
+    assert payload_of({"Input": '{"a":1}'}, EVENT, RULE) == b'{"a":1}'
+    assert payload_of({"InputPath": "$.detail.items[1]"}, EVENT, RULE) == b'{"x":2}'
+    assert json.loads(payload_of({}, EVENT, RULE)) == EVENT
+    assert at_path(EVENT, "$.detail.nothing.there") is None
+    assert at_path(EVENT, "$") == EVENT
+
+
+@pytest.mark.parametrize(
+    ("template", "made"),
+    [
+        ('{"n": <n>, "text": "is <n>, <name>"}', {"n": 3, "text": 'is 3, a "b"'}),
+        ("<items>", [{"x": 1}, {"x": 2}]),
+        ('"<name> of <aws.events.rule-name>"', 'a "b" of nightly'),
+        ('{"rule": <aws.events.rule-arn>}', {"rule": RULE}),
+        ('{"whole": <aws.events.event.json>}', {"whole": EVENT}),
+        ("it is <unknown>", "it is <unknown>"),
+    ],
+)
+def test_a_template_is_filled(template: str, made: Any) -> None:
+    paths = {"n": "$.detail.n", "name": "$.detail.name", "items": "$.detail.items"}
+    transformer = {"InputPathsMap": paths, "InputTemplate": template}
+    assert json.loads(payload_of({"InputTransformer": transformer}, EVENT, RULE)) == made
+
+
+def test_a_notification_keeps_what_its_endpoint_says() -> None:
+    told = {
+        "eventName": "s3:ObjectCreated:Put",
+        "awsRegion": "r",
+        "eventTime": "2025-11-25T00:00:00.000Z",
+        "userIdentity": {"principalId": "someone"},
+        "s3": {
+            "configurationId": "ours",
+            "bucket": {"name": "b", "arn": "arn:aws:s3:::b"},
+            "object": {"key": "a%2Fb+c", "size": 1, "eTag": "e", "versionId": "v", "sequencer": "77"},
+        },
+    }
+    (record,) = json.loads(s3_event({"Records": [told]}, "123456789012", "users"))["Records"]
+    assert record["userIdentity"] == {"principalId": "someone"}
+    assert record["eventName"] == "ObjectCreated:Put"
+    assert record["s3"]["configurationId"] == "users"
+    assert record["s3"]["object"] == {"key": "a/b+c", "size": 1, "eTag": "e", "versionId": "v", "sequencer": "77"}
+
+
+def test_the_time_of_an_event_has_whole_seconds() -> None:
+    told = {"id": "i", "detail-type": "d", "source": "s", "account": "a", "region": "r", "detail": {}}
+    assert rule_event({**told, "time": 1764028800.9})["time"] == "2025-11-25T00:00:00Z"
+    assert rule_event({**told, "time": "2025-11-25T01:00:00+01:00"})["time"] == "2025-11-25T00:00:00Z"
+    assert list(rule_event({**told, "time": 0})) == [
+        *("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"),
+    ]
+
+
+@pytest.mark.parametrize("told", [{}, {"kind": "s3"}, {"kind": "sns", "body": {}}, {"kind": "s3", "body": []}])
+def test_what_is_no_event_is_no_event(told: dict[str, Any]) -> None:
+    with pytest.raises(NotAnEvent):
+        push_of(told)
+
+
+def test_policies_say_where_to_look() -> None:
+    statements = [
+        {"Principal": {"Service": "s3.amazonaws.com"}, "Condition": {"ArnLike": {"AWS:SourceArn": "arn:aws:s3:::b"}}},
+        {"Principal": {"Service": "sns.amazonaws.com"}},
+        {"Principal": "*"},
+        {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}},
+        {"Principal": {"Service": "apigateway.amazonaws.com"}},
+    ]
+    assert list(granted(map(json.dumps, statements))) == [("s3", "arn:aws:s3:::b"), ("sns", "*")]
+
+
+class Pushed(list[Push]):
+    """What a scheduler offers; refused once if `is_full`."""
+
+    is_full = False
+
+    async def offer(self, push: Push) -> None:
+        if self.is_full:
+            raise NotNow("full")
+        self.append(push)
+
+
+def target(expression: str, **more: Any) -> ScheduledTarget:
+    return ScheduledTarget(RULE, expression, {"Id": "1", "Arn": FUNCTION, **more})
+
+
+def test_a_scheduled_rule_runs_when_it_is_due_with_the_scheduled_event() -> None:
+    clock, pushed = ManualClock(at("2025-11-25T10:00:10")), Pushed()
+    scheduler = Scheduler(lambda: (), pushed.offer, clock)
+
+    async def play() -> None:
+        scheduler.know([target("rate(1 minute)")])
+        await scheduler.push_due()
+        assert not pushed
+        clock.advance(60)
+        scheduler.know([target("rate(1 minute)")])
+        await scheduler.push_due()
+        await scheduler.push_due()
+        assert len(pushed) == 1
+        clock.advance(600)  # asleep for a while: once, not ten times
+        await scheduler.push_due()
+        assert len(pushed) == 2
+        scheduler.know([])
+        clock.advance(60)
+        await scheduler.push_due()
+        assert len(pushed) == 2
+
+    asyncio.run(play())
+    event = json.loads(pushed[0].payload)
+    assert event.pop("id")
+    assert event == {
+        "version": "0",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": "2025-11-25T10:01:10Z",
+        "region": "us-east-1",
+        "resources": [RULE],
+        "detail": {},
+    }
+    assert (pushed[0].service, pushed[0].source_arn, pushed[0].function_arn) == (
+        "events.amazonaws.com",
+        RULE,
+        FUNCTION,
+    )
+
+
+def test_a_schedule_gives_the_input_that_its_target_has_now() -> None:
+    clock, pushed = ManualClock(at("2025-11-25T10:00")), Pushed()
+    scheduler = Scheduler(lambda: (), pushed.offer, clock)
+    scheduler.know([target("cron(5 10 * * ? *)", Input='"old"')])
+    scheduler.know([target("cron(5 10 * * ? *)", Input='"new"'), target("nonsense", Id="2")])
+    clock.advance(300)
+    asyncio.run(scheduler.push_due())
+    assert [push.payload for push in pushed] == [b'"new"']
+
+
+def test_a_schedule_that_finds_no_room_does_not_stop_the_others() -> None:
+    clock, pushed = ManualClock(at("2025-11-25T10:00")), Pushed()
+    scheduler = Scheduler(lambda: (), pushed.offer, clock)
+    scheduler.know([target("rate(1 minute)")])
+    pushed.is_full = True
+    clock.advance(60)
+    asyncio.run(scheduler.push_due())
+    pushed.is_full = False
+    clock.advance(60)
+    asyncio.run(scheduler.push_due())
+    assert len(pushed) == 1
