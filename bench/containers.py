@@ -84,7 +84,7 @@ class Workbench:
 
     def push(self, reference: str) -> None:
         """Put the image on a registry."""
-        self.call("tag", self._image, reference)
+        self.call("tag", self.image, reference)
         self.call("push", "--quiet", reference)
 
     def forget(self, reference: str, host: str) -> None:

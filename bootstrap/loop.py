@@ -245,7 +245,8 @@ class Loop:
         """As `output.Taker.take_lines`."""
         kept = self.lines.kept(text, is_record) if self.lines.has_filter else text
         if kept:
-            self.log.write(kept)
+            write = self.log.write_record if is_record and self.settings.is_managed else self.log.write
+            write(kept)
         if self.tap is not None:
             self.tap(name, text, is_record)
 

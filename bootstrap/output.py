@@ -7,7 +7,7 @@ import os
 import time
 
 from .records import Record
-from .wire import MAX_LOG_TAIL
+from .wire import LINE_JOINT, MAX_LOG_TAIL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +75,20 @@ class Log:
 
     def write(self, text: bytes) -> None:
         """Take whole lines, newline included; they are written by `flush`."""
+        self._remember(text)
+        self._put(text)
+
+    def write_record(self, text: bytes) -> None:
+        """As `write`, lines that belong together: the manager, who reads our log, takes them for one."""
+        self._remember(text)
+        self._put(text[:-1].replace(b"\n", LINE_JOINT.encode()) + b"\n")
+
+    def _remember(self, text: bytes) -> None:
         self._tail += text
         if len(self._tail) > 16 * MAX_LOG_TAIL:
             del self._tail[:-MAX_LOG_TAIL]
+
+    def _put(self, text: bytes) -> None:
         if len(self._backlog) + len(text) > MAX_BACKLOG:
             self._lost_lines += text.count(b"\n")
             self._lost_bytes += len(text)

@@ -156,7 +156,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         tmp_mb=0 if environ.get(ENV_SOCKET) else int(_number(seen, EPHEMERAL_STORAGE, 0, default="0")),
         log_format="JSON" if variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON" else "Text",
         application_level=_application_level(variables),
-        system_level=_choice(environ, "RIE_SYSTEM_LOG_LEVEL", ("INFO", "DEBUG", "WARN")),
+        system_level=_choice(seen, "RIE_SYSTEM_LOG_LEVEL", ("INFO", "DEBUG", "WARN")),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 

@@ -79,6 +79,7 @@ ENV_LOG = "RIE_LOG"  # path of the FIFO or file that log lines are written to, i
 DIR_IN_SANDBOX = "/run/rie"  # where the manager mounts the directory that holds both
 SOCKET_NAME = "front"
 LOG_NAME = "log"
+LINE_JOINT = "\x1e"  # stands for a newline within one record, on the log that the manager reads
 EXTENSIONS = "/opt/extensions"  # where external extensions stand in an image
 EXTENSIONS_OFF = "/opt/disable-extensions-jwigqn8j"  # if this is there, there are none, and no API
 BUNDLE = "/opt/rie"  # where the bootstrap and its interpreter stand in an image

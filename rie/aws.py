@@ -28,6 +28,8 @@ CredentialsOf = Callable[[str], "Credentials | None"]
 
 # A compatible endpoint asks for a signature and doesn't check it; AWS itself is never asked with these.
 _PLACEHOLDER = Credentials("rie", "rie")
+# Where the variable of an endpoint is not named as boto3's client; the other name is what people expect.
+_VARIABLES = {"logs": ("CLOUDWATCH_LOGS", "LOGS")}
 
 
 class Clients:
@@ -62,8 +64,14 @@ class Clients:
 
 def has_endpoint(service: str) -> bool:
     """Whether a compatible endpoint is configured for a service, by AWS's own variables."""
-    name = service.upper().replace("-", "_")
-    return bool(os.environ.get(f"AWS_ENDPOINT_URL_{name}") or os.environ.get("AWS_ENDPOINT_URL"))
+    return bool(endpoint_of(service))
+
+
+def endpoint_of(service: str) -> str:
+    """The compatible endpoint that is configured for a service, "" if none is."""
+    names = _VARIABLES.get(service, (service.upper().replace("-", "_"),))
+    variables = (*(f"AWS_ENDPOINT_URL_{name}" for name in names), "AWS_ENDPOINT_URL")
+    return next((found for variable in variables if (found := os.environ.get(variable))), "")
 
 
 def _make(service: str, region: str, credentials: Credentials | None) -> Any:
@@ -86,6 +94,8 @@ def _make(service: str, region: str, credentials: Credentials | None) -> Any:
             "aws_secret_access_key": credentials.secret_key,
             "aws_session_token": credentials.token,
         }
+    if service in _VARIABLES:
+        keys["endpoint_url"] = endpoint_of(service) or None
     return session.client(service, region_name=region, config=config, **keys)
 
 

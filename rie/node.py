@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from a2wsgi import WSGIMiddleware
 
@@ -19,7 +20,7 @@ from rie import bundle
 from rie.api.handlers import handlers
 from rie.api.permissions import Permissions
 from rie.api.service import create_app
-from rie.aws import Clients, has_endpoint
+from rie.aws import Clients, endpoint_of, has_endpoint
 from rie.clock import SystemClock
 from rie.cloud import child
 from rie.cloud.child import Endpoint
@@ -56,7 +57,13 @@ from rie.invoke.loops import LoopGuard
 from rie.invoke.mirror import Mirror
 from rie.invoke.upkeep import Upkeep
 from rie.invoke.urls import UrlDirectory
-from rie.logs.files import LogFiles, StreamWriter
+from rie.logs.bounds import MB, Bounds
+from rie.logs.cloudwatch import CloudWatch
+from rie.logs.delivery import Delivery
+from rie.logs.files import LogFiles
+from rie.logs.names import log_group
+from rie.logs.query import LogQueries
+from rie.logs.writer import StreamWriter
 from rie.model.alias import ALIASES
 from rie.model.concurrency import PROVISIONED, RESERVED
 from rie.model.event import EVENT_INVOKE
@@ -71,10 +78,12 @@ from rie.model.scope import Scope
 from rie.plane.admin import Admin
 from rie.plane.apis import Apis
 from rie.plane.app import NodeApp
+from rie.plane.cloudwatch_logs import CloudWatchLogs
 from rie.plane.control import IDENTITY, AsgiApp, Control
 from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
 from rie.plane.invocations import Invocations
+from rie.plane.metrics import Metrics
 from rie.plane.sts import Sts
 from rie.plane.url_gate import UrlGate
 from rie.plane.urls import FunctionUrls
@@ -100,6 +109,7 @@ MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations nee
 CONTROL_THREADS = 32  # some may wait for a registry that does not answer
 LOCK_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 RESOLVE_LIMIT_S = 60.0
+LOGS_LIMIT_S = 5.0  # what delivering the last log lines may take at the end
 
 
 def engine_for(settings: Settings) -> Engine:
@@ -150,6 +160,8 @@ class Node:
     _engine: Engine
     _store: SqlStore
     _roles: RoleCredentials | None
+    _logs: LogFiles
+    _delivery: Delivery | None
     _lock: int
 
     @classmethod
@@ -170,7 +182,10 @@ class Node:
         if leftovers:
             log.warning("removed %d sandboxes that an earlier manager left behind", leftovers)
         store = SqlStore(settings.database_url)
-        logs = LogFiles(settings.data / "logs")
+        bounds = Bounds(settings.log_function_mb * MB, settings.log_total_mb * MB, settings.log_retention_days)
+        logs = LogFiles(settings.data / "logs", bounds, settings.log_kb_per_s)
+        clients = Clients()
+        delivery = _delivery(settings, clients)
         mirror = Mirror()
         directory = Directory(mirror=mirror)
         url_directory = UrlDirectory(mirror)
@@ -183,7 +198,7 @@ class Node:
         pool = Pool(
             engine,
             _pool_settings(settings),
-            lambda environment: _sink(logs, environment),
+            lambda environment: _sink(logs, delivery, environment),
             no_credentials if roles is None else _credentials_of(roles, settings),
             preparation.mounts,
         )
@@ -194,6 +209,7 @@ class Node:
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
             loop.call_soon_threadsafe(upkeep.function_changed, key, version, function)
             if function is None and version == LATEST:
+                loop.call_soon_threadsafe(invoker.counters.forget, key)
                 asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
             if roles is not None:
                 loop.call_soon_threadsafe(_fetch_ahead, roles, key, version, function)
@@ -220,9 +236,8 @@ class Node:
         scope = Scope(settings.account, settings.region)
         clock = SystemClock()
         gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
-        access = Access(mirror)
+        access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
         invoker = Invoker(directory, access, pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
-        clients = Clients()
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
         domain = Domain.over(
             catalog,
@@ -243,17 +258,19 @@ class Node:
         )
         # Its types name every ASGI message; ours don't.
         control = cast(AsgiApp, WSGIMiddleware(cast(Any, flask), workers=CONTROL_THREADS))
+        metrics = Metrics(invoker.counters, pool, events, lambda: 0 if delivery is None else len(delivery))
         pace = settings.stream_mib_per_s
         app = NodeApp(
             gate,
             invocations=Invocations(invoker, gate, pace),
             urls=FunctionUrls(invoker, url_directory, UrlGate(gate, access), settings.port, pace),
-            admin=Admin(pool, directory, logs, described),
-            sts=Sts(gate, sessions),
+            admin=Admin(pool, directory, logs, metrics, described),
+            others=(Sts(gate, sessions), CloudWatchLogs(gate, LogQueries(logs))),
             control=Control(control, gate),
             apis=Apis(_gateway(invoker, clients, scope, settings), settings.port),
             downloads=Downloads(links, code),
         )
+        logs.start_sweeping()
         pool.open()
         await events.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
@@ -277,6 +294,8 @@ class Node:
             _engine=engine,
             _store=store,
             _roles=roles,
+            _logs=logs,
+            _delivery=delivery,
             _lock=lock,
         )
 
@@ -296,6 +315,9 @@ class Node:
         await self._sweeper.close()
         await self._provisioning.close()
         await self._pool.close()
+        await self._logs.close()
+        if self._delivery is not None:
+            await self._delivery.close(LOGS_LIMIT_S)
         if self._roles is not None:
             await self._roles.close()
         with contextlib.suppress(HostFault):
@@ -357,9 +379,23 @@ def _statements(ledger: Ledger, key: FunctionKey, qualifier: str | None) -> tupl
     return () if policy is None else policy.statements
 
 
-def _sink(logs: LogFiles, environment: Environment) -> StreamWriter:
-    group = environment.configuration.logging.group or f"/aws/lambda/{environment.function.key.name}"
-    return logs.open(group, environment.log_stream)
+def _delivery(settings: Settings, clients: Clients) -> Delivery | None:
+    """What brings logs to CloudWatch Logs; None where the settings don't want it, or would have it talk to itself."""
+    endpoint = endpoint_of("logs")
+    if settings.log_delivery == "off" or (settings.log_delivery == "auto" and not endpoint):
+        return None
+    if endpoint:
+        url = urlsplit(endpoint)
+        if url.port == settings.port and url.hostname in ("localhost", "127.0.0.1", "::1", settings.host):
+            return None
+    return Delivery(CloudWatch(lambda region, role: clients.client("logs", region, role)).put)
+
+
+def _sink(logs: LogFiles, delivery: Delivery | None, environment: Environment) -> StreamWriter:
+    key, configuration, stream = environment.function.key, environment.configuration, environment.log_stream
+    group = log_group(key, configuration)
+    also = None if delivery is None else delivery.channel(key.region, configuration.role, group, stream, key.arn)
+    return logs.open(group, stream, key.arn, also)
 
 
 def _lock(data: Path) -> int:

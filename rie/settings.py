@@ -15,7 +15,9 @@ from rie.errors import SettingsError
 MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
 ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
+LOG_DELIVERY = ("auto", "on", "off")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_SWITCHES = ("auth", "insecure_no_auth", "url_needs_invoke", "with_aws")
 _NUMBERS = {
     "port": int,
     "aws_port": int,
@@ -26,6 +28,10 @@ _NUMBERS = {
     "freeze_s": float,
     "drain_s": float,
     "async_delay_scale": float,
+    "log_function_mb": int,
+    "log_total_mb": int,
+    "log_kb_per_s": int,
+    "log_retention_days": float,
     "stream_mib_per_s": float,
 }
 
@@ -55,8 +61,13 @@ class Settings:
     file of APIs that the gateway answers (rie/gateway/definitions.py).
 
     `urls` where callers reach function URLs ("https://example.com" for https://<id>.lambda-url.<region>.example.com/),
-    empty for this listener by way of *.localhost; `stream_mib_per_s` how fast a streamed answer goes past its first
+    empty for this listener by way of *.localhost; `url_needs_invoke`: their callers need lambda:InvokeFunction too, as
+    the service asks of URLs made since October 2025; `stream_mib_per_s` how fast a streamed answer goes past its first
     6 MB (the service: 2), 0 for as fast as it can.
+
+    `log_function_mb`, `log_total_mb`: what logs may take of the disk; `log_retention_days` how long a stream is kept
+    after its last line, 0 without end; `log_kb_per_s` how much of a function's output is read, more is dropped;
+    `log_delivery`: "on", "off", or "auto": to CloudWatch Logs where boto3's settings name an endpoint for it.
     """
 
     host: str = "127.0.0.1"
@@ -80,8 +91,14 @@ class Settings:
     role_credentials: str = "auto"
     function_endpoint_url: str | None = None
     async_delay_scale: float = 1.0
+    log_function_mb: int = 256
+    log_total_mb: int = 2_048
+    log_retention_days: float = 0.0
+    log_kb_per_s: int = 2_048
+    log_delivery: str = "auto"
     runtimes: str = ""
     urls: str = ""
+    url_needs_invoke: bool = False
     stream_mib_per_s: float = 0.0
     with_aws: bool = False
     aws_port: int = 0
@@ -97,6 +114,7 @@ class Settings:
             raise SettingsError(
                 f"cannot use role credentials {self.role_credentials!r}: choose one of {', '.join(ROLE_CREDENTIALS)}"
             )
+        self._check_logs()
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
         if not 0 <= self.aws_port < 65_536:
@@ -111,6 +129,14 @@ class Settings:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
             raise SettingsError(f"cannot use account {self.account!r}: it is not 12 digits")
+
+    def _check_logs(self) -> None:
+        if self.log_delivery not in LOG_DELIVERY:
+            raise SettingsError(
+                f"cannot use log delivery {self.log_delivery!r}: choose one of {', '.join(LOG_DELIVERY)}"
+            )
+        if min(self.log_function_mb, self.log_total_mb, self.log_kb_per_s) < 1 or self.log_retention_days < 0:
+            raise SettingsError("cannot keep logs within such bounds: they must be 1 or more (days: 0 or more)")
 
     @property
     def keys_path(self) -> Path:
@@ -147,7 +173,7 @@ def _convert(name: str, text: str) -> object:
     kind = _NUMBERS.get(name)
     if name in ("data", "bundle", "keys", "routes"):
         return Path(text).expanduser()
-    if name in ("auth", "insecure_no_auth", "with_aws"):
+    if name in _SWITCHES:
         if text.lower() not in YES + NO:
             raise SettingsError(f"cannot read RIE_{name.upper()}: {text!r} is neither 1 nor 0")
         return text.lower() in YES

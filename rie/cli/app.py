@@ -7,7 +7,7 @@ import sys
 import typer
 
 from rie import __version__
-from rie.cli import doctor, images, invoke, keys, logs, prune, ps, pull, serve
+from rie.cli import doctor, images, invoke, keys, logs, prune, ps, pull, serve, url
 from rie.cli.client import CannotReach
 from rie.errors import RieError, SettingsError
 
@@ -25,6 +25,7 @@ app.command(epilog=serve.EXAMPLE)(serve.serve)
 app.command(epilog=invoke.EXAMPLE)(invoke.invoke)
 app.command(epilog=ps.EXAMPLE)(ps.ps)
 app.command(epilog=logs.EXAMPLE)(logs.logs)
+app.command(epilog=url.EXAMPLE)(url.url)
 app.add_typer(keys.app, name="keys", epilog=keys.EXAMPLE)
 app.command(epilog=pull.EXAMPLE)(pull.pull)
 app.command(epilog=images.EXAMPLE)(images.images)

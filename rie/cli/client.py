@@ -25,6 +25,22 @@ def endpoint_or_default(endpoint: str | None) -> str:
     return (endpoint or os.environ.get("RIE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
 
 
+def lambda_client(endpoint: str, read_limit_s: float = TIMEOUT_S) -> Any:
+    """boto3's client, with the caller's credentials if he has any."""
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.Session()
+    signed = session.get_credentials() is not None
+    return session.client(
+        "lambda",
+        endpoint_url=endpoint,
+        region_name=session.region_name or "us-east-1",
+        config=Config(read_timeout=read_limit_s, retries={"total_max_attempts": 1}),
+        **({} if signed else {"aws_access_key_id": "local", "aws_secret_access_key": "local"}),
+    )
+
+
 def get(endpoint: str, path: str, **query: str | int) -> Any:
     """The JSON document at an admin path. Raises CannotReach."""
     with _open(endpoint, path, query, TIMEOUT_S) as response:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rie.cli.client import ENDPOINT_HELP, CannotReach, endpoint_or_default
+from rie.cli.client import ENDPOINT_HELP, CannotReach, endpoint_or_default, lambda_client
 from rie.cli.terminal import printable
 
 EXAMPLE = 'Example: rie invoke hello \'{"name": "Ada"}\' --log'
@@ -31,7 +31,7 @@ def invoke(
 
     address = endpoint_or_default(endpoint)
     try:
-        answer = _client(address).invoke(
+        answer = lambda_client(address, READ_LIMIT_S).invoke(
             FunctionName=function, Payload=_payload(payload), LogType="Tail" if log else "None"
         )
         body = answer["Payload"].read()
@@ -58,19 +58,3 @@ def _payload(text: str) -> bytes:
         except OSError as error:
             raise typer.BadParameter(f"cannot read {text[1:]}: {error.strerror}") from None
     return text.encode()
-
-
-def _client(endpoint: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    session = boto3.Session()
-    signed = session.get_credentials() is not None
-    config = Config(read_timeout=READ_LIMIT_S, retries={"total_max_attempts": 1})
-    return session.client(
-        "lambda",
-        endpoint_url=endpoint,
-        region_name=session.region_name or "us-east-1",
-        config=config,
-        **({} if signed else {"aws_access_key_id": "local", "aws_secret_access_key": "local"}),
-    )

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import orjson
 
 from bootstrap import wire
-from bootstrap.commands import ReportEnd
-from bootstrap.events import Invocation as Called
 from bootstrap.faults import error_body
-from bootstrap.output import billed_ms, end_lines, timestamp
+from bootstrap.output import billed_ms
 from rie.engine.base import Engine, Mount, Sandbox, SandboxSpec
 from rie.environments.command import command_of
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
+from rie.environments.overdue import overdue_lines, overdue_report
 from rie.environments.variables import variables_for
 from rie.errors import HostFault, ImageNotFound, SandboxFailed
 from rie.iam.sessions import Credentials
 from rie.limits.share import cpus
+from rie.logs.names import log_stream
 from rie.model.function import Configuration, Function
 from rie.model.invocation import Invocation, Listener, Outcome
 
@@ -48,6 +48,7 @@ LOG_READ = 65_536
 # tenth of a warm invocation. Who writes more than a few lines meanwhile is read without a pause.
 LOG_PAUSE_S = 0.02
 LOG_FLOOD = 8_192
+LAST_READS = 64  # of the log of a sandbox that ends: more than a pipe and the bootstrap's pause hold
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
 # somebody works on after the answer; then another environment is the quicker way.
 PATIENCE = "0.05"
@@ -64,8 +65,8 @@ class StillBusy(Exception):
 class LogSink(Protocol):
     """Where the lines of one environment go."""
 
-    def write(self, data: bytes) -> None:
-        """Take bytes as they come, lines cut anywhere."""
+    def write(self, data: bytes) -> float:
+        """Take bytes as they come, lines cut anywhere; the seconds for which nothing more is wanted, 0 as a rule."""
 
     def close(self) -> None:
         """No more will come."""
@@ -94,7 +95,7 @@ class Environment:
         self.address = Address(configuration.configuration_id, function.version, tenant_id)
         self.is_provisioned = is_provisioned
         self.has_initialised = False  # and well; if not, its first invocation begins with another init
-        self.log_stream = _log_stream(function, configuration, self.environment_id)
+        self.log_stream = log_stream(function, configuration, self.environment_id)
         self.state = State.STARTING
         self.started_at = time.monotonic()
         self.last_used_at = self.started_at
@@ -111,6 +112,7 @@ class Environment:
         self._door: Door | None = None
         self._sink: LogSink | None = None
         self._log_pause: asyncio.TimerHandle | None = None
+        self._log_rest_s = 0.0  # for how long its sink wants no more
         self._log_has_ended = False
         self._heads = tuple(
             f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n{wire.PATIENCE}: {PATIENCE}\r\n"
@@ -238,9 +240,8 @@ class Environment:
         self.is_retired = True
         message = f"Task timed out after {self.configuration.timeout_s:.2f} seconds"
         used_mb = self.configuration.memory_mb
-        duration_ms = self.configuration.timeout_s * 1e3
-        report = ReportEnd(Called(invocation.request_id, b""), "timeout", duration_ms)
-        lines = f"{timestamp()} {invocation.request_id} {message}\n\n{end_lines(report, used_mb, used_mb)}".encode()
+        report = overdue_report(invocation.request_id, self.configuration)
+        lines = overdue_lines(report, message, self.configuration).encode()
         if self._sink is not None:
             self._sink.write(lines)
         return Outcome(
@@ -248,7 +249,7 @@ class Environment:
             executed_version=self.function.version,
             function_error="Unhandled",
             log_tail=b64encode(lines).decode() if invocation.wants_log else None,
-            duration_ms=duration_ms,
+            duration_ms=report.duration_ms,
             billed_ms=billed_ms(report),
             max_memory_mb=used_mb,
             status="timeout",
@@ -278,8 +279,9 @@ class Environment:
         if self._sandbox is not None:
             self._stop_reading()
             with contextlib.suppress(OSError, ValueError):
-                while self._read_log():
-                    pass
+                for _ in range(LAST_READS):  # whoever goes on writing is not waited for
+                    if not self._read_log():
+                        break
             await self._destroy(self._sandbox)
         if self._sink is not None:
             self._sink.close()
@@ -299,18 +301,25 @@ class Environment:
         return None
 
     def _log_came(self) -> None:
-        """The log can be read: now, and not again before the pause is over."""
-        if self._read_log() < LOG_FLOOD and self._sandbox is not None and not self._log_has_ended:
+        """The log can be read: now, and not again before the pause is over.
+
+        A function that logs more than its sink wants is not read for longer: then the bootstrap drops lines, and says
+        so in the log.
+        """
+        is_flood = self._read_log() >= LOG_FLOOD
+        if (not is_flood or self._log_rest_s) and self._sandbox is not None and not self._log_has_ended:
             self._stop_reading()
-            self._log_pause = asyncio.get_running_loop().call_later(LOG_PAUSE_S, self._watch_log)
+            pause_s = max(LOG_PAUSE_S, self._log_rest_s)
+            self._log_pause = asyncio.get_running_loop().call_later(pause_s, self._watch_log)
 
     def _watch_log(self) -> None:
         self._log_pause = None
+        self._log_rest_s = 0.0
         if self._sandbox is not None:
             asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
 
     def _read_log_again(self) -> None:
-        if self.state in (State.BUSY, State.IDLE) and not self._log_has_ended:
+        if self.state in (State.BUSY, State.IDLE) and not self._log_has_ended and not self._log_rest_s:
             self._read_log()
 
     def _stop_reading(self) -> None:
@@ -329,7 +338,7 @@ class Environment:
         except BlockingIOError:
             return 0
         if data:
-            self._sink.write(data)
+            self._log_rest_s = self._sink.write(data)
         else:  # the last writer is gone
             self._log_has_ended = True
             self._stop_reading()
@@ -375,13 +384,6 @@ def _network(configuration: Configuration) -> str | None:
 def credentials_needed_s(configuration: Configuration) -> float:
     """How long credentials must last so that an invocation that begins now sees no end of them."""
     return configuration.timeout_s + CREDENTIALS_MARGIN_S
-
-
-def _log_stream(function: Function, configuration: Configuration, environment_id: str) -> str:
-    """In a group of the function's own, or in one that it may share (service specification §11.1)."""
-    is_own = configuration.logging.group in ("", f"/aws/lambda/{function.key.name}")
-    name = "" if is_own else function.key.name
-    return f"{time.strftime('%Y/%m/%d', time.gmtime())}/{name}[{function.version}]{environment_id}"
 
 
 def _ask(path: str) -> str:

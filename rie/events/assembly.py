@@ -42,26 +42,26 @@ class AsyncInvocations:
         self._mirror = mirror
         self._clock = clock
         self._journal = Journal(store.apply)
-        self._deliverer = Deliverer(Destinations(clients).send, self._send_within, self._journal, clock)
+        self.deliverer = Deliverer(Destinations(clients).send, self._send_within, self._journal, clock)
         surroundings = Surroundings(invoker.run_event, self._config_of, self._targets_of, self._is_stopped, self._load)
-        self.queue = Queue(surroundings, self._journal, self._deliverer, clock, delay_scale)
+        self.queue = Queue(surroundings, self._journal, self.deliverer, clock, delay_scale)
 
     async def open(self) -> None:
         """Go on with what an earlier process acknowledged. Raises StoreFailed."""
         waiting, deliveries = await asyncio.to_thread(lambda: (self._store.waiting(), self._store.deliveries()))
-        self._deliverer.open()
-        self._deliverer.take(deliveries)
+        self.deliverer.open()
+        self.deliverer.take(deliveries)
         self.queue.open(waiting)
 
     async def tell(self, deliveries: tuple[Delivery, ...]) -> None:
         """Send these; they are durable when this returns. Raises StoreFailed."""
         await self._journal.write(AddDeliveries(deliveries))
-        self._deliverer.take(deliveries)
+        self.deliverer.take(deliveries)
 
     async def close(self, drain_s: float) -> None:
         """Stop; what has not ended is in the store."""
         await self.queue.close(drain_s)
-        await self._deliverer.close()
+        await self.deliverer.close()
         await self._journal.close()
 
     def _config_of(self, event: Event) -> EventInvokeConfig | None:

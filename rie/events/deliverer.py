@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -45,6 +46,7 @@ class Deliverer:
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Task[None] | None = None
+        self.failures: Counter[tuple[str, bool]] = Counter()  # by function ARN, and whether to a dead-letter queue
 
     def __len__(self) -> int:
         return len(self._due) + len(self._sending)
@@ -104,6 +106,7 @@ class Deliverer:
         await self._write_remove(delivery)
 
     async def _again(self, delivery: Delivery, why: Undeliverable) -> None:
+        self.failures[delivery.function_arn, delivery.is_dead_letter] += 1
         now = self._clock.now().timestamp()
         if why.is_permanent or now - delivery.created_at > GIVES_UP_AFTER_S:
             log.error(

@@ -7,7 +7,7 @@ import contextlib
 import heapq
 import itertools
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -73,11 +73,18 @@ class Queue:
         self._wake = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
         self._is_closed = False
+        self.received: Counter[FunctionKey] = Counter()  # events, since the start
+        self.dropped: Counter[FunctionKey] = Counter()  # of them those that never ran to a good end
 
     def __len__(self) -> int:
         return sum(held is not None for *_, held in self._later) + sum(
             len(lane.ready) + lane.running for lane in self._lanes.values()
         )
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest of the waiting events that are in memory was accepted (epoch s)."""
+        return min((event.accepted_at for event in self._events.values()), default=None)
 
     def open(self, waiting: Iterable[Waiting] = ()) -> None:
         """Begin to run events, those of an earlier process first."""
@@ -88,6 +95,7 @@ class Queue:
     async def accept(self, event: Event) -> None:
         """Take an event; once this returns it is not lost any more. Raises StoreFailed."""
         await self._journal.write(AddEvent(event))
+        self.received[event.key] += 1
         self._remember(event)
         self._put(event.key, Held(event.event_id, event.due_at))
 
@@ -230,6 +238,8 @@ class Queue:
         self._wake_at(due_at, key, None)
 
     async def _finish(self, event: Event, config: EventInvokeConfig | None, condition: Condition) -> None:
+        if condition is not Condition.SUCCESS:
+            self.dropped[event.key] += 1
         targets = self._around.targets_of(event, config)
         await self._end(event, deliveries(event, condition, targets, self._clock.now().timestamp()))
 

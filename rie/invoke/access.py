@@ -12,10 +12,14 @@ from rie.model.record import Place
 
 
 class Access:
-    """Owned by the event loop. Costs nothing for who has full access to the account that he calls in."""
+    """Owned by the event loop. Costs nothing for who has full access to the account that he calls in.
 
-    def __init__(self, mirror: Mirror) -> None:
+    `url_needs_invoke`: callers of URLs must be allowed to invoke besides (lambda.md §9.2).
+    """
+
+    def __init__(self, mirror: Mirror, *, url_needs_invoke: bool = False) -> None:
         self._mirror = mirror
+        self._url_actions = (INVOKE_URL, INVOKE) if url_needs_invoke else (INVOKE_URL,)
 
     def check(
         self,
@@ -53,18 +57,22 @@ class Access:
     def allows_url(
         self, caller: Caller, key: FunctionKey, qualifier: str | None, auth_type: str, source_ip: str = ""
     ) -> bool:
-        """Whether a caller may call the URL of a function or alias, as `Gate.identify_for_url` has found him."""
-        call = Call(
-            caller=caller,
-            action=INVOKE_URL,
-            resource=_resource(key, qualifier),
-            account=key.account,
-            statements=self._statements(key, qualifier),
-            source_ip=source_ip,
-            url_auth_type=auth_type,
-            via_url=True,
+        """Whether a caller may call the URL of a function or alias, as the URL's gate has found him."""
+        statements = self._statements(key, qualifier)
+        calls = (
+            Call(
+                caller=caller,
+                action=action,
+                resource=_resource(key, qualifier),
+                account=key.account,
+                statements=statements,
+                source_ip=source_ip,
+                url_auth_type=auth_type,
+                via_url=True,
+            )
+            for action in self._url_actions
         )
-        return authorize(call).is_allowed
+        return all(authorize(call).is_allowed for call in calls)
 
     def _statements(self, key: FunctionKey, qualifier: str | None) -> tuple[str, ...]:
         policy = self._mirror.find(POLICIES, Place(key.account, key.region, key.name, qualifier or LATEST))

@@ -20,6 +20,7 @@ from rie.environments.pool import Pool, Throttled
 from rie.errors import ImageFault, ServiceError
 from rie.iam.caller import Caller
 from rie.invoke.access import Access
+from rie.invoke.counters import Counters
 from rie.invoke.directory import Directory, serving
 from rie.invoke.loops import LoopGuard
 from rie.invoke.tenancy import check_tenancy, check_tenant_id
@@ -72,6 +73,7 @@ class Invoker:
         self._pool = pool
         self._guard = guard
         self._accept = accept
+        self.counters = Counters()
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -149,8 +151,11 @@ class Invoker:
         self._in_flight += 1
         self._is_quiet.clear()
         try:
-            return await self._pool.run(function, configuration, invocation, listener)
+            outcome = await self._pool.run(function, configuration, invocation, listener)
+            self.counters.of(function.key).ran(outcome)
+            return outcome
         except Throttled as throttled:
+            self.counters.of(function.key).throttled(throttled.reason)
             raise ServiceError(
                 "TooManyRequestsException",
                 "Rate Exceeded.",

@@ -4,85 +4,151 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import heapq
 import logging
 import os
-import re
+import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
+
+from rie.logs.bounds import Bounds, sweep
+from rie.logs.follow import Follower, LogLine, as_text
+from rie.logs.groups import Group, directory_of, new_group, read_group, write_group
+from rie.logs.rate import Rate
+from rie.logs.writer import OnLines, StreamWriter
 
 log = logging.getLogger(__name__)
 
-MAX_STREAM_BYTES = 8_388_608  # for each of a stream's two files: the current and the one before
-MAX_STREAMS = 200  # files of a group; the oldest are removed
-MAX_LINE = 262_144
-FOLLOWER_BYTES = 8_388_608  # what a slow follower may lag behind before it misses lines
+KB_PER_S = 2_048  # of one function, before it is read more slowly than it logs
+BURST_S = 8  # so many seconds' worth at once
+SWEEP_EVERY_S = 20.0
+
+IsWanted = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line, without its newline; `at_ms` is the epoch time at which it was received."""
+class Stream:
+    """A stream of a group: its first and last line's instants (epoch ms) and its bytes on disk."""
 
-    at_ms: int
-    stream: str
-    text: str
-
-
-class Follower:
-    """Gets every line of a group from now on; bounded, so that a slow one costs lines, not memory."""
-
-    def __init__(self) -> None:
-        self._blocks: asyncio.Queue[tuple[int, str, bytes]] = asyncio.Queue()
-        self._octets = 0
-
-    def put(self, at_ms: int, stream: str, block: bytes) -> None:
-        """Take whole lines."""
-        if self._octets + len(block) <= FOLLOWER_BYTES:
-            self._octets += len(block)
-            self._blocks.put_nowait((at_ms, stream, block))
-
-    async def get(self) -> list[LogLine]:
-        """The next lines, as they come."""
-        at_ms, stream, block = await self._blocks.get()
-        self._octets -= len(block)
-        return [LogLine(at_ms, stream, line.decode("utf-8", "replace")) for line in block.split(b"\n")]
+    name: str
+    first_at_ms: int
+    last_at_ms: int
+    size: int
 
 
 class LogFiles:
-    """All groups below one directory."""
+    """All groups below one directory, within bounds."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, bounds: Bounds | None = None, kb_per_s: int = KB_PER_S) -> None:
         self._root = root
+        self._bounds = bounds or Bounds()
+        self._bytes_per_s = kb_per_s * 1024
         self._followers: dict[str, set[Follower]] = {}
+        self._rates: WeakValueDictionary[str, Rate] = WeakValueDictionary()
+        self._sweeper: asyncio.Task[None] | None = None
 
-    def open(self, group: str, stream: str) -> StreamWriter:
-        """A sink for one environment's lines."""
-        directory = self._directory(group)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            _remove_oldest(directory)
-        except OSError as error:
-            log.error("cannot keep the log %s: %s", group, error)
-        return StreamWriter(directory / f"{quote(stream, safe='')}.log", stream, lambda: self._followers.get(group, ()))
+    # -- writing ----------------------------------------------------------------------------------------------------
 
-    def read(self, group: str, since_ms: int = 0) -> Iterator[LogLine]:
+    def open(self, group: str, stream: str, owner: str = "", also: OnLines | None = None) -> StreamWriter:
+        """A sink for one environment's lines, which `also` hears of; those of one `owner` share a rate."""
+        directory = directory_of(self._root, group)
+        rate = self._rates.get(owner or group)
+        if rate is None:
+            rate = self._rates[owner or group] = Rate(self._bytes_per_s, self._bytes_per_s * BURST_S)
+
+        def prepare() -> None:
+            if read_group(directory) is None:
+                write_group(directory, new_group(group))
+
+        def on_lines(at_ms: int, lines: bytes) -> None:
+            for follower in self._followers.get(group, ()):
+                follower.put(at_ms, stream, lines)
+            if also is not None:
+                also(at_ms, lines)
+
+        return StreamWriter(directory / f"{quote(stream, safe='')}.log", prepare, on_lines, rate)
+
+    def start_sweeping(self) -> None:
+        """Keep within the bounds from now on; on the running event loop."""
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Stop that."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(sweep, self._root, self._bounds, time.time())
+            except Exception:
+                log.exception("cannot keep the logs within their bounds")
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    # -- groups -----------------------------------------------------------------------------------------------------
+
+    def groups(self) -> list[Group]:
+        """Every group, by name. Blocks."""
+        found = (read_group(directory) for directory in self._root.glob("*/"))
+        return sorted((group for group in found if group is not None), key=lambda group: group.name)
+
+    def group(self, name: str) -> Group | None:
+        """One group. Blocks."""
+        return read_group(directory_of(self._root, name))
+
+    def keep_group(self, group: Group) -> None:
+        """Make it, or change what is known of it. Blocks. Raises OSError."""
+        write_group(directory_of(self._root, group.name), group)
+
+    def remove_group(self, name: str) -> None:
+        """Remove it with its streams; who still writes begins it anew. Blocks."""
+        shutil.rmtree(directory_of(self._root, name), ignore_errors=True)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def streams(self, group: str) -> list[Stream]:
+        """The streams of a group, by name. Blocks."""
+        found: dict[str, Stream] = {}
+        # Of one stream the older file, .log.1, first.
+        for path in sorted(directory_of(self._root, group).glob("*.log*"), reverse=True):
+            name = _stream_of(path)
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                line = next(_lines(file, status.st_size, name, 0), None)
+                before = found.get(name)
+                first = line.at_ms if line is not None else int(status.st_mtime * 1e3)
+                found[name] = Stream(
+                    name,
+                    before.first_at_ms if before is not None else first,
+                    max(first, int(status.st_mtime * 1e3)),
+                    status.st_size + (before.size if before is not None else 0),
+                )
+        return sorted(found.values(), key=lambda stream: stream.name)
+
+    def read(self, group: str, since_ms: int = 0, is_wanted: IsWanted = bool) -> Iterator[LogLine]:
         """The lines that a group's streams hold at this moment, since an instant, by time; read as they are asked for.
 
-        What is written after the call is left out, so that a follower who begins at the same moment misses nothing and
-        sees nothing twice.
+        `is_wanted` tells by their names which streams are read. What is written after the call is left out, so that a
+        follower who begins at the same moment misses nothing and sees nothing twice.
         """
         streams = []
         # Of one stream the older file, .log.1, first: lines of one instant keep their order.
-        for path in sorted(self._directory(group).glob("*.log*"), reverse=True):
+        for path in sorted(directory_of(self._root, group).glob("*.log*"), reverse=True):
+            name = _stream_of(path)
+            if not is_wanted(name):
+                continue
             with contextlib.suppress(OSError):  # rotated or removed in between
+                if path.stat().st_mtime * 1e3 < since_ms - 1:
+                    continue
                 file = path.open("rb")
-                size = os.fstat(file.fileno()).st_size
-                streams.append(_lines(file, size, unquote(path.name.partition(".log")[0]), since_ms))
+                streams.append(_lines(file, os.fstat(file.fileno()).st_size, name, since_ms))
         return heapq.merge(*streams, key=lambda line: line.at_ms)
 
     @contextlib.contextmanager
@@ -98,75 +164,14 @@ class LogFiles:
             if not followers:
                 self._followers.pop(group, None)
 
-    def _directory(self, group: str) -> Path:
-        """Groups are named by users: the name that a person can read is shortened, the hash tells groups apart."""
-        readable = re.sub(r"[^a-zA-Z0-9_-]+", "-", group).strip("-")[:80]
-        return self._root / f"{readable}-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
 
-
-class StreamWriter:
-    """Takes bytes cut anywhere, keeps whole lines. A full disk loses lines, never an invocation."""
-
-    def __init__(self, path: Path, stream: str, followers: Callable[[], Collection[Follower]]) -> None:
-        self._path = path
-        self._stream = stream
-        self._followers = followers
-        self._fd = -1
-        self._size = 0
-        self._partial = b""
-
-    def write(self, data: bytes) -> None:
-        """Take what was read from the sandbox."""
-        data = self._partial + data
-        end = data.rfind(b"\n") + 1
-        if not end and len(data) > MAX_LINE:
-            data, end = data + b"\n", len(data) + 1
-        self._partial = data[end:]
-        if end:
-            self._keep(data[: end - 1])
-
-    def close(self) -> None:
-        """Keep the last line even if it has no end."""
-        if self._partial:
-            self._keep(self._partial)
-            self._partial = b""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _keep(self, lines: bytes) -> None:
-        """`lines` without the last newline."""
-        at_ms = int(time.time() * 1e3)
-        prefix = b"%d " % at_ms
-        block = b"%s%s\n" % (prefix, lines.replace(b"\n", b"\n" + prefix))
-        try:
-            self._rotate_for(len(block))
-            os.write(self._fd, block)
-            self._size += len(block)
-        except OSError as error:
-            log.error("cannot write the log %s: %s", self._stream, error)
-        for follower in self._followers():
-            follower.put(at_ms, self._stream, lines)
-
-    def _rotate_for(self, octets: int) -> None:
-        if self._fd >= 0 and self._size + octets > MAX_STREAM_BYTES:
-            os.close(self._fd)
-            self._fd = -1
-            self._path.rename(self._path.with_suffix(".log.1"))
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._size = os.fstat(self._fd).st_size
+def _stream_of(path: Path) -> str:
+    return unquote(path.name.partition(".log")[0])
 
 
 def _lines(file: BinaryIO, size: int, stream: str, since_ms: int) -> Iterator[LogLine]:
     with file:
-        while (left := size - file.tell()) > 0:
+        while (left := size - (offset := file.tell())) > 0:
             at, _, text = file.readline(left).rstrip(b"\n").partition(b" ")
             if at.isdigit() and int(at) >= since_ms:
-                yield LogLine(int(at), stream, text.decode("utf-8", "replace"))
-
-
-def _remove_oldest(directory: Path) -> None:
-    paths = sorted(directory.glob("*.log*"), key=lambda path: path.stat().st_mtime)
-    for path in paths[: max(0, len(paths) - MAX_STREAMS)]:
-        path.unlink(missing_ok=True)
+                yield LogLine(int(at), stream, as_text(text), offset)

@@ -16,9 +16,12 @@ from rie.environments.concurrency import Share
 from rie.environments.environment import Environment
 from rie.environments.pool import Pool
 from rie.invoke.directory import Directory
-from rie.logs.files import Follower, LogFiles, LogLine
+from rie.logs.files import LogFiles
+from rie.logs.follow import Follower, LogLine
+from rie.logs.names import log_group
 from rie.model.function import Function
 from rie.plane.connection import Connection, Request
+from rie.plane.metrics import CONTENT_TYPE, Metrics
 
 PREFIX = "/_rie/"
 BLOCK = 1_000  # lines sent at a time
@@ -32,14 +35,16 @@ class Admin:
     GET environments → [{"environment", "function", "version", "state", "isProvisioned", "memoryMb", "maxMemoryMb",
     "invocations", "ageS", "idleS", "logStream"}]; GET concurrency → [{"function", "region", "inUse", "reserved" (null:
     none), "provisioned", "spilledOver", "throttled", "requestsPerS", "meanDurationMs", "concurrency"}], the last three
-    over the last minute; GET logs?group=&sinceMs=&follow= → lines of JSON {"atMs", "stream", "text"};
-    GET functions/{name} → {"logGroup"}; GET health → {"status", "version", "engine", "environments", "functions"}.
+    over the last minute; GET logs?group=&sinceMs=&stream=&follow= → lines of JSON {"atMs", "stream", "text"}, of
+    streams with that in their names; GET functions → [{"function", "logGroup", …}]; GET metrics → Prometheus's text;
+    GET health → {"status", "version", "engine", "environments", "functions"}.
     """
 
-    def __init__(self, pool: Pool, directory: Directory, logs: LogFiles, engine: str) -> None:
+    def __init__(self, pool: Pool, directory: Directory, logs: LogFiles, metrics: Metrics, engine: str) -> None:
         self._pool = pool
         self._directory = directory
         self._logs = logs
+        self._metrics = metrics
         self._engine = engine
         self._routes: dict[str, Callable[[], Any]] = {
             "/_rie/environments": lambda: [_environment(environment) for environment in self._pool],
@@ -54,6 +59,8 @@ class Admin:
             exchange.respond(405, [("Allow", "GET"), *JSON], b'{"message":"only GET is answered here"}')
         elif path == "/_rie/logs":
             await self._answer_logs(request, exchange)
+        elif path == "/_rie/metrics":
+            exchange.respond(200, [("Content-Type", CONTENT_TYPE)], await self._metrics.render())
         elif path in self._routes:
             exchange.respond(200, JSON, orjson.dumps(self._routes[path]()))
         else:
@@ -74,21 +81,22 @@ class Admin:
 
     async def _answer_logs(self, request: Request, exchange: Connection) -> None:
         query = {name: values[-1] for name, values in parse_qs(request.query).items()}
-        group = query.get("group", "")
+        group, stream = query.get("group", ""), query.get("stream", "")
         since = query.get("sinceMs", "0")
         since_ms = int(since) if since.isdecimal() and len(since) < MAX_DIGITS else 0
         with self._logs.follow(group) as follower:
-            lines = self._logs.read(group, since_ms)  # at the same moment: nothing is missed or seen twice
+            # At the same moment: nothing is missed or seen twice.
+            lines = self._logs.read(group, since_ms, lambda name: stream in name)
             exchange.begin(200, [("Content-Type", "application/x-ndjson")])
             while block := await asyncio.to_thread(lambda: _dump(islice(lines, BLOCK))):
                 if not exchange.write(block):
                     await exchange.drained()
             if query.get("follow"):
-                await _follow(follower, exchange)
+                await _follow(follower, stream, exchange)
         exchange.end()
 
 
-async def _follow(follower: Follower, exchange: Connection) -> None:
+async def _follow(follower: Follower, stream: str, exchange: Connection) -> None:
     """Pass lines on until the client goes."""
     gone = exchange.gone()
     while not gone.done():
@@ -98,7 +106,8 @@ async def _follow(follower: Follower, exchange: Connection) -> None:
         if not lines.done():
             lines.cancel()
             return
-        if not exchange.write(_dump(lines.result())):
+        block = _dump(line for line in lines.result() if stream in line.stream)
+        if block and not exchange.write(block):
             await exchange.drained()
 
 
@@ -151,5 +160,5 @@ def _function(function: Function) -> dict[str, Any]:
         "runtime": function.configuration.runtime,
         "memoryMb": function.configuration.memory_mb,
         "timeoutS": function.configuration.timeout_s,
-        "logGroup": function.configuration.logging.group or f"/aws/lambda/{function.key.name}",
+        "logGroup": log_group(function.key, function.configuration),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 from urllib.parse import parse_qs
 
 from rie.api.errors import render_error
@@ -11,13 +12,13 @@ from rie.api.routes import match
 from rie.errors import ServiceError
 from rie.iam.caller import Identity
 from rie.iam.decision import Call, authorize, refusal
+from rie.iam.sigv4 import Sent
 from rie.plane.admin import JSON, PREFIX
 from rie.plane.apis import Apis
 from rie.plane.connection import Connection, Request
 from rie.plane.downloads import Downloads
 from rie.plane.gate import Gate
 from rie.plane.invocations import Invocations
-from rie.plane.sts import Sts
 from rie.plane.urls import FunctionUrls
 
 Answerer = Callable[[Request, Connection], Awaitable[None]]
@@ -27,6 +28,16 @@ ADMIN_ACTION = "rie:Read"
 HEALTH = "/_rie/health"
 # Without --auth nobody is asked who he is, so a page that somebody looks at must not be able to deploy and invoke here.
 BROWSER = ServiceError("AccessDeniedException", "Requests of web pages (with an Origin header) are refused.")
+
+
+class OtherService(Protocol):
+    """A service beside Lambda, at POST /."""
+
+    def takes(self, sent: Sent) -> bool:
+        """Whether a request is for it."""
+
+    async def answer(self, sent: Sent, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """(status, headers, body) of the answer, whatever it is."""
 
 
 class NodeApp:
@@ -39,13 +50,13 @@ class NodeApp:
         invocations: Answerer,
         urls: Answerer,
         admin: Answerer,
-        sts: Sts,
+        others: tuple[OtherService, ...],
         control: Answerer,
         apis: Answerer,
         downloads: Answerer,
     ) -> None:
         self._gate = gate
-        self._sts = sts
+        self._others = others
         self._invocations = invocations
         self._urls = urls
         self._admin = admin
@@ -75,8 +86,9 @@ class NodeApp:
             return self._answer_admin(request, exchange)
         if request.body is None:
             return _refuse(exchange, _too_large(request))
-        if self._sts.takes(request.sent):
-            return self._answer_sts(request, exchange)
+        for service in self._others:
+            if service.takes(request.sent):
+                return _answer_other(service, request, exchange)
         return self._control(request, exchange)
 
     async def _answer_admin(self, request: Request, exchange: Connection) -> None:
@@ -93,8 +105,9 @@ class NodeApp:
             return
         await self._admin(request, exchange)
 
-    async def _answer_sts(self, request: Request, exchange: Connection) -> None:
-        exchange.respond(*await self._sts.answer(request.sent, request.body or b""))
+
+async def _answer_other(service: OtherService, request: Request, exchange: Connection) -> None:
+    exchange.respond(*await service.answer(request.sent, request.body or b""))
 
 
 def _check_admin(identity: Identity, path: str, account: str) -> None:

@@ -116,6 +116,22 @@ def container_of(owner: str, sandbox_id: str) -> str:
     return docker("ps", "-aq", "--no-trunc", *filters)
 
 
+def begin(*command: str) -> subprocess.Popen[str]:
+    """Start a program and wait for its first line, "ready"."""
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None and program.stdout.readline() == "ready\n"
+    return program
+
+
+async def probe(case: Case, engine: Engine, event: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """What the probe function finds in a new sandbox."""
+    sandbox = await case.start(engine, "probe", "probe", **changes)
+    answer = await (await connect(sandbox)).invoke(event)
+    await sandbox.destroy()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
 async def connect(sandbox: Sandbox) -> Door:
     """A connection to a sandbox's front door."""
     door = await sandbox.connect(Door)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bootstrap.wire import SOCKET_NAME
-from rie.engine.base import LOCAL, Engine, Mount
+from rie.engine.base import LOCAL, Mount
 from rie.engine.docker import DockerEngine, client
 from rie.errors import EngineUnavailable, HostFault, ImageInvalid, ImageNotFound, SandboxFailed
 from rie.limits import cgroup, loop, share, storage
@@ -30,6 +30,7 @@ from tests.contract.conftest import (
     eventually,
     forget_images,
     image_of,
+    probe,
     read_log,
     run,
 )
@@ -37,15 +38,6 @@ from tests.registry import Registry
 
 MB = 1024 * 1024
 FUNCTION_UID = 993
-
-
-async def probe(case: Case, engine: Engine, event: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """What the probe function finds in a new sandbox."""
-    sandbox = await case.start(engine, "probe", "probe", **changes)
-    answer = await (await connect(sandbox)).invoke(event)
-    await sandbox.destroy()
-    found: dict[str, Any] = answer.json()
-    return found
 
 
 def inspect(case: Case, sandbox_id: str) -> dict[str, Any]:

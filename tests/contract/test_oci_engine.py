@@ -6,37 +6,36 @@ import asyncio
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rie.engine.base import LOCAL, Engine, Mount
+from rie.engine.base import LOCAL, Mount
 from rie.engine.oci import OciEngine, bridges
 from rie.engine.oci.sandbox import OciSandbox
 from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SandboxFailed
 from rie.limits import storage
-from tests.contract.conftest import Case, connect, docker, eventually, image_of, leftovers, read_log, run, settings_in
-from tests.ports import free_port
+from tests.contract.conftest import (
+    Case,
+    begin,
+    connect,
+    docker,
+    eventually,
+    image_of,
+    leftovers,
+    probe,
+    read_log,
+    run,
+    settings_in,
+)
 from tests.registry import Registry
 
 MB = 1024 * 1024
 FUNCTION_UID = 993
-
-
-async def probe(case: Case, engine: Engine, event: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """What the probe function finds in a new sandbox."""
-    sandbox = await case.start(engine, "probe", "probe", **changes)
-    answer = await (await connect(sandbox)).invoke(event)
-    await sandbox.destroy()
-    found: dict[str, Any] = answer.json()
-    return found
 
 
 def status_of(text: str) -> dict[str, str]:
@@ -52,13 +51,6 @@ def status(pid: int) -> dict[str, str]:
 def open_files(pid: int) -> list[str]:
     """What a process has open."""
     return [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
-
-
-def begin(*command: str) -> subprocess.Popen[str]:
-    """Start a program and wait for its first line, "ready"."""
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert program.stdout is not None and program.stdout.readline() == "ready\n"
-    return program
 
 
 # -- isolation ---------------------------------------------------------------------------------------------------------
@@ -304,123 +296,6 @@ def test_a_frozen_sandbox_stands_still_and_goes_on_where_it_was(oci_case: Case) 
             await sandbox.freeze()
             await sandbox.destroy()
             await sandbox.thaw()
-
-    run(test())
-
-
-# -- networks ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def listening(address: str = "0.0.0.0") -> Iterator[int]:
-    """A port of this host that takes connections."""
-    with socket.socket() as server:
-        port = free_port()
-        server.bind((address, port))
-        server.listen()
-        yield port
-
-
-def own_address() -> str:
-    """This host's address to the world."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("192.0.2.1", 9))
-        return str(sock.getsockname()[0])
-
-
-async def address_of(door: Any) -> str:
-    """A probe's own address."""
-    hosts: str = (await door.invoke({"read": "/etc/hosts"})).json()["read"]
-    return hosts.splitlines()[-1].split()[0]
-
-
-def test_sandboxes_reach_neither_the_host_nor_each_other_nor_metadata(oci_case: Case) -> None:
-    async def test() -> None:
-        async with oci_case.engine() as engine:
-            doors = [await connect(await oci_case.start(engine, "probe", f"s-{number}")) for number in range(2)]
-            first, second = [await address_of(door) for door in doors]
-            assert first != second
-            await doors[0].invoke({"serve": 8000})
-            assert (await doors[0].invoke({"connect": [first, 8000]})).json()["connect"] is None
-            gateway = f"{first.rpartition('.')[0]}.1"
-            with listening() as port:
-                for target in ([first, 8000], [gateway, port], [own_address(), port], ["169.254.169.254", 80]):
-                    assert (await doors[1].invoke({"connect": target})).json()["connect"] is not None, target
-            interfaces = (await doors[0].invoke({"read": "/proc/net/dev"})).json()["read"]
-            assert {line.partition(":")[0].strip() for line in interfaces.splitlines()[2:]} == {"lo", "eth0"}
-
-    run(test())
-
-
-def test_sandboxes_reach_the_world_by_the_hosts_address(oci_case: Case) -> None:
-    namespace = f"rie-test-{os.getpid()}"
-
-    def ip(*arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True)
-
-    async def test() -> None:
-        async with oci_case.engine() as engine:
-            door = await connect(await oci_case.start(engine, "probe"))
-            outside = begin("ip", "netns", "exec", namespace, sys.executable, "-c", SERVER)
-            try:
-                assert outside.stdout is not None
-                assert (await door.invoke({"connect": ["198.51.100.2", 7000]})).json()["connect"] is None
-                assert outside.stdout.readline() == "198.51.100.1\n"  # who asked, as the world sees it
-            finally:
-                outside.kill()
-                outside.wait()
-
-    # A machine of the world: another network namespace behind an interface of the host.
-    ip("netns", "add", namespace)
-    try:
-        ip("link", "add", "rietest0", "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        ip("addr", "add", "198.51.100.1/24", "dev", "rietest0")
-        ip("link", "set", "rietest0", "up")
-        ip("-n", namespace, "addr", "add", "198.51.100.2/24", "dev", "eth0")
-        ip("-n", namespace, "link", "set", "eth0", "up")
-        run(test())
-    finally:
-        ip("netns", "del", namespace)
-
-
-SERVER = """
-import socket
-server = socket.socket()
-server.bind(("0.0.0.0", 7000))
-server.listen()
-print("ready", flush=True)
-print(server.accept()[1][0], flush=True)
-"""
-
-
-def test_members_of_a_private_network_reach_each_other_and_nobody_else(oci_case: Case) -> None:
-    async def test() -> None:
-        async with oci_case.engine() as engine:
-            networks = ("blue", "blue", "green", None)
-            doors = [
-                await connect(await oci_case.start(engine, "probe", f"s-{number}", network=network))
-                for number, network in enumerate(networks)
-            ]
-            address = await address_of(doors[0])
-            await doors[0].invoke({"serve": 8000})
-            reached = [(await door.invoke({"connect": [address, 8000]})).json()["connect"] for door in doors]
-            assert reached[0] is reached[1] is None
-            assert reached[2] is not None and reached[3] is not None
-            with listening() as port:
-                assert (await doors[0].invoke({"connect": [own_address(), port]})).json()["connect"] is not None
-
-    run(test())
-
-
-def test_a_network_can_be_denied(oci_case: Case) -> None:
-    oci_case.settings = replace(oci_case.settings, network="none")
-
-    async def test() -> None:
-        async with oci_case.engine() as engine:
-            found = await probe(oci_case, engine, {"read": "/proc/net/dev"})
-            names = [line.partition(":")[0].strip() for line in found["read"].splitlines()[2:]]
-            assert names == ["lo"]
-            assert bridges.aliases() == {} or oci_case.settings.owner not in str(bridges.aliases())
 
     run(test())
 

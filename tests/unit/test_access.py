@@ -89,11 +89,12 @@ def target(auth_type: str, qualifier: str | None = None) -> Any:
     return SimpleNamespace(key=F, qualifier=qualifier, url=SimpleNamespace(auth_type=auth_type))
 
 
-def gate_of(mirror: Mirror, *, asks: bool) -> UrlGate:
+def gate_of(mirror: Mirror, *, asks: bool, url_needs_invoke: bool = False) -> UrlGate:
     extra = from_environment({"RIE_ACCESS_KEY_ID": KEY, "RIE_SECRET_ACCESS_KEY": SECRET}, ACCOUNT)
     keys = Keys(Path("/nonexistent/keys.json"), ACCOUNT, extra)
     authentication = Authentication(keys, SESSIONS, ManualClock(NOW))
-    return UrlGate(Gate(authentication if asks else None, Scope(ACCOUNT, "us-east-1")), Access(mirror))
+    access = Access(mirror, url_needs_invoke=url_needs_invoke)
+    return UrlGate(Gate(authentication if asks else None, Scope(ACCOUNT, "us-east-1")), access)
 
 
 def request(**parts: Any) -> UrlRequest:
@@ -111,6 +112,19 @@ def test_an_open_url_needs_its_policy_all_the_same(asks: bool) -> None:
         with pytest.raises(ServiceError):
             gate_of(other, asks=asks).admit(UrlRequest(), target("NONE"))
     assert gate_of(mirror_with("live", **PUBLIC), asks=asks).admit(UrlRequest(), target("NONE", "live")) is None
+
+
+def test_a_url_can_be_made_to_need_the_permission_to_invoke_besides() -> None:
+    mirror = mirror_with(None, **PUBLIC)
+    gate = gate_of(mirror, asks=True, url_needs_invoke=True)
+    with pytest.raises(ServiceError, match="Forbidden"):
+        gate.admit(UrlRequest(), target("NONE"))
+    besides = render(Grant("besides", "lambda:InvokeFunction", "*", via_url=True), F.arn)
+    place = place_of(F, "$LATEST")
+    mirror.update(POLICIES, place, added(mirror.find(POLICIES, place), besides, None))
+    assert gate.admit(UrlRequest(), target("NONE")) is None
+    assert not may(mirror, AWAY, None), "it opens the URL alone"
+    assert gate.admit(request(), target("AWS_IAM")) is not None
 
 
 def test_a_url_with_aws_iam_wants_a_signature_and_tells_the_function_whose() -> None:

@@ -44,6 +44,13 @@ def test_creating_shows_the_invoke_mode_only_if_it_was_asked_for(world: World) -
     assert create(world, query="?Qualifier=live", InvokeMode="BUFFERED").json["InvokeMode"] == "BUFFERED"
 
 
+def test_functions_that_isolate_tenants_have_no_url(world: World) -> None:
+    world.active("g", TenancyConfig={"TenantIsolationMode": "PER_TENANT"})
+    refused = create(world, "g")
+    assert refused.status_code == 400
+    assert refused.json["message"] == "Function URLs are not supported for functions with tenant isolation."
+
+
 def test_getting_shows_the_default_mode_and_the_last_change(world: World) -> None:
     made = create(world, Cors={"AllowOrigins": ["*"], "MaxAge": 0, "AllowCredentials": False}).json
     got = world.call("GET", URL.format("f")).json

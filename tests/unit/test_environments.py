@@ -13,11 +13,13 @@ import pytest
 from rie.engine.stub import StubEngine
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import MOVES, IllegalMove, State, move
+from rie.environments.overdue import overdue_lines, overdue_report
 from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.environments.pool import Pool, PoolSettings, Throttled
+from rie.environments.variables import variables_for
 from rie.errors import HostFault, SandboxFailed
 from rie.iam.sessions import Credentials
-from rie.model.function import Configuration, Function, FunctionKey
+from rie.model.function import Configuration, Function, FunctionKey, Logging
 from rie.model.image import Image
 from rie.model.invocation import Invocation, Outcome
 
@@ -29,10 +31,16 @@ class Lines:
 
     def __init__(self) -> None:
         self.data = b""
+        self.writes = 0
+        self.pause_s = 0.0
+        self.on_write: Callable[[], None] = lambda: None
         self.is_closed = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> float:
         self.data += data
+        self.writes += 1
+        self.on_write()
+        return self.pause_s
 
     def close(self) -> None:
         self.is_closed = True
@@ -421,3 +429,61 @@ async def test_without_credentials_no_environment_starts_and_none_is_left(world:
     await until(lambda: not world.environments and not world.pool._memory_mb)
     world.credentials = None
     await world.run()
+
+
+@story()
+async def test_a_log_that_comes_too_fast_is_not_read_for_a_while_and_whole_in_the_end(world: World) -> None:
+    await world.run()
+    (sandbox,) = world.engine.sandboxes.values()
+    sink = world.sinks[0]
+    await until(lambda: b"REPORT" in sink.data)
+    sink.pause_s = 0.05
+    before = sink.writes
+    sandbox.log("first\n")
+    await until(lambda: b"first" in sink.data)
+    sandbox.log("second\n")
+    assert await world.run()  # goes on meanwhile
+    await until(lambda: b"second" in sink.data)
+    assert sink.writes > before + 1
+    sandbox.log("last\n")
+    await world.pool.close()
+    assert sink.data.endswith(b"last\n")
+
+
+@story()
+async def test_the_end_of_an_environment_does_not_wait_for_a_log_without_end(world: World) -> None:
+    await world.run()
+    (sandbox,) = world.engine.sandboxes.values()
+    world.sinks[0].on_write = lambda: sandbox.log("x" * 1_000 + "\n")
+    sandbox.log("begin\n")
+    await world.pool.close()
+    assert world.sinks[0].is_closed
+
+
+def test_the_system_level_goes_to_the_bootstrap_and_a_function_cannot_say_how_its_log_looks() -> None:
+    def variables(logging: Logging, **given: str) -> dict[str, str]:
+        image = Image(f"stub/echo@sha256:{'0' * 64}", f"sha256:{'0' * 64}", "x86_64")
+        configuration = Configuration("c", "role", "stub/echo:1", image, variables=given, logging=logging)
+        return variables_for(Function(KEY, configuration, configuration, "r", "now"), configuration, "stream")
+
+    seen = variables(Logging("", "JSON", "DEBUG", "WARN"), RIE_SYSTEM_LOG_LEVEL="DEBUG", AWS_LAMBDA_LOG_LEVEL="FATAL")
+    assert (seen["AWS_LAMBDA_LOG_FORMAT"], seen["AWS_LAMBDA_LOG_LEVEL"]) == ("JSON", "DEBUG")
+    assert seen["RIE_SYSTEM_LOG_LEVEL"] == "WARN"
+    text = variables(Logging("mine"), AWS_LAMBDA_LOG_FORMAT="JSON")
+    assert {"AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL", "RIE_SYSTEM_LOG_LEVEL"}.isdisjoint(text)
+    assert text["AWS_LAMBDA_LOG_GROUP_NAME"] == "mine"
+
+
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+def test_an_overdue_invocation_is_reported_in_the_functions_format(log_format: str) -> None:
+    configuration = World().function(timeout_s=1, logging=Logging("", log_format)).configuration
+    text = overdue_lines(overdue_report("id", configuration), "Task timed out after 1.00 seconds", configuration)
+    if log_format == "Text":
+        assert text.endswith("\tStatus: timeout\n")
+        assert "END RequestId: id\n" in text
+        return
+    fault, report = map(json.loads, text.splitlines())
+    assert fault["record"].endswith(" id Task timed out after 1.00 seconds")
+    assert report["type"] == "platform.report"
+    assert (report["record"]["requestId"], report["record"]["status"]) == ("id", "timeout")
+    assert report["record"]["metrics"]["durationMs"] == 1_000

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -314,6 +315,25 @@ def test_curl_finds_a_url_below_localhost(url: Url) -> None:
     command = ["curl", "-sS", "--max-time", "20", "-d", '"hi"', "-H", "Content-Type: application/json", url.url]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "hi"
+
+
+def test_the_command_line_makes_a_url_that_everybody_may_call(manager: StubManager, client: Any) -> None:
+    manager.create("by-hand", "http")
+
+    def run(*more: str) -> str:
+        command = [sys.executable, "-m", "rie", "url", "by-hand", "--endpoint", manager.endpoint, *more]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    url = run()
+    host = {"Host": urlsplit(url).netloc}
+    assert manager.ask("GET", "/", headers=host).status == 200
+    assert run("--stream") == url
+    assert client.get_function_url_config(FunctionName="by-hand")["InvokeMode"] == "RESPONSE_STREAM"
+    assert run("--iam") == url
+    assert manager.ask("GET", "/", headers=host).status == 403
+    assert url.endswith("/")
 
 
 def test_with_iam_a_signature_is_needed_and_the_caller_told_to_the_function(manager: StubManager) -> None:

@@ -1,0 +1,54 @@
+"""Lines as they come, to whoever follows a group."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from bootstrap.wire import LINE_JOINT
+
+FOLLOWER_BYTES = 8_388_608  # what a slow follower may lag behind before it misses lines
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line, without its newline; `at_ms` is the epoch time at which it was received.
+
+    `offset` is its place in the file that it was read from, -1 for a line that comes from no file.
+    """
+
+    at_ms: int
+    stream: str
+    text: str
+    offset: int = -1
+
+
+class Follower:
+    """Gets every line of a group from now on; bounded, so that a slow one costs lines, not memory."""
+
+    def __init__(self) -> None:
+        self._blocks: asyncio.Queue[tuple[int, str, bytes]] = asyncio.Queue()
+        self._octets = 0
+        self._missed = 0
+
+    def put(self, at_ms: int, stream: str, block: bytes) -> None:
+        """Take whole lines."""
+        if self._octets + len(block) > FOLLOWER_BYTES:
+            self._missed += block.count(b"\n") + 1
+            return
+        if self._missed:
+            block = b"rie: %d lines left out here: they came too fast\n%s" % (self._missed, block)
+            self._missed = 0
+        self._octets += len(block)
+        self._blocks.put_nowait((at_ms, stream, block))
+
+    async def get(self) -> list[LogLine]:
+        """The next lines, as they come."""
+        at_ms, stream, block = await self._blocks.get()
+        self._octets -= len(block)
+        return [LogLine(at_ms, stream, as_text(line)) for line in block.split(b"\n")]
+
+
+def as_text(line: bytes) -> str:
+    """A line as it was meant: one record of a runtime may be of several."""
+    return line.decode("utf-8", "replace").replace(LINE_JOINT, "\n")

@@ -1,0 +1,247 @@
+"""CloudWatch Logs' questions answered from the files: pages of groups, of streams and of events (lambda.md §11.9)."""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rie.errors import ServiceError
+from rie.logs.files import LogFiles, Stream
+from rie.logs.follow import LogLine
+from rie.logs.groups import Group, new_group
+from rie.logs.patterns import Unsupported, matcher
+from rie.model.scope import Scope
+
+Params = Mapping[str, Any]
+View = dict[str, Any]
+
+# AWS limits of a page.
+PAGE_DESCRIBED = 50
+PAGE_EVENTS = 10_000
+PAGE_BYTES = 1_048_576
+SCANNED = 200_000  # lines looked at for one page, so that a pattern that matches nothing ends in time
+
+
+class LogQueries:
+    """Each method answers one operation; blocks. Raises ServiceError."""
+
+    def __init__(self, files: LogFiles) -> None:
+        self._files = files
+
+    # -- groups -------------------------------------------------------------------------------------------------------
+
+    def describe_log_groups(self, scope: Scope, params: Params) -> View:
+        """By name; `logGroupNamePrefix` or `logGroupNamePattern` (a part of the name)."""
+        prefix, part = params.get("logGroupNamePrefix", ""), params.get("logGroupNamePattern", "").lower()
+        groups = [
+            group for group in self._files.groups() if group.name.startswith(prefix) and part in group.name.lower()
+        ]
+        page, more = _page(groups, params)
+        return {"logGroups": [self._group_view(scope, group) for group in page], **more}
+
+    def create_log_group(self, scope: Scope, params: Params) -> View:
+        """Empty, until somebody writes."""
+        name = params["logGroupName"]
+        if self._files.group(name) is not None:
+            raise ServiceError("ResourceAlreadyExistsException", "The specified log group already exists")
+        self._files.keep_group(replace(new_group(name), tags=dict(params.get("tags", {}))))
+        return {}
+
+    def delete_log_group(self, scope: Scope, params: Params) -> View:
+        """With all that is in it."""
+        self._files.remove_group(self._group(params).name)
+        return {}
+
+    def put_retention_policy(self, scope: Scope, params: Params) -> View:
+        """How many days a stream is kept after its last line."""
+        self._files.keep_group(replace(self._group(params), retention_days=params["retentionInDays"]))
+        return {}
+
+    def delete_retention_policy(self, scope: Scope, params: Params) -> View:
+        """As the manager's settings say, again."""
+        self._files.keep_group(replace(self._group(params), retention_days=0))
+        return {}
+
+    def list_tags_for_resource(self, scope: Scope, params: Params) -> View:
+        """Of a group."""
+        return {"tags": self._tagged(params).tags}
+
+    def tag_resource(self, scope: Scope, params: Params) -> View:
+        """Add to them."""
+        group = self._tagged(params)
+        self._files.keep_group(replace(group, tags={**group.tags, **params["tags"]}))
+        return {}
+
+    def untag_resource(self, scope: Scope, params: Params) -> View:
+        """Take some away."""
+        group = self._tagged(params)
+        kept = {name: value for name, value in group.tags.items() if name not in params["tagKeys"]}
+        self._files.keep_group(replace(group, tags=kept))
+        return {}
+
+    # -- streams and events -----------------------------------------------------------------------------------------
+
+    def describe_log_streams(self, scope: Scope, params: Params) -> View:
+        """By name, or by the time of their last event."""
+        group = self._group(params)
+        prefix = params.get("logStreamNamePrefix", "")
+        streams = [stream for stream in self._files.streams(group.name) if stream.name.startswith(prefix)]
+        if params.get("orderBy") == "LastEventTime":
+            streams.sort(key=lambda stream: stream.last_at_ms)
+        if params.get("descending"):
+            streams.reverse()
+        page, more = _page(streams, params)
+        return {"logStreams": [_stream_view(scope, group, stream) for stream in page], **more}
+
+    def filter_log_events(self, scope: Scope, params: Params) -> View:
+        """Of all streams, or of those named, by time."""
+        group = self._group(params)
+        names, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix", "")
+        try:
+            matches = matcher(params.get("filterPattern", ""))
+        except Unsupported as error:
+            raise ServiceError("InvalidParameterException", f"Invalid filter pattern: {error}") from None
+        at_ms, skip = _position(params["nextToken"]) if "nextToken" in params else (params.get("startTime", 0), 0)
+        lines = self._files.read(group.name, at_ms, lambda name: name.startswith(prefix) and name in (names or (name,)))
+        until_ms = params.get("endTime")
+        events: list[View] = []
+        limit, size = min(params.get("limit", PAGE_EVENTS), PAGE_EVENTS), 0
+        for scanned, (line, position) in enumerate(_positioned(lines, at_ms, skip)):
+            if until_ms is not None and line.at_ms > until_ms:
+                break
+            if scanned >= SCANNED or len(events) >= limit or size > PAGE_BYTES:
+                return {"events": events, "searchedLogStreams": [], "nextToken": position}
+            if matches(line.text):
+                events.append(_event_view(line))
+                size += len(line.text) + 26
+        return {"events": events, "searchedLogStreams": []}
+
+    def get_log_events(self, scope: Scope, params: Params) -> View:
+        """Of one stream; without a token its newest, with `startFromHead` its oldest. The same token again: the end."""
+        group, name = self._group(params), params["logStreamName"]
+        if all(stream.name != name for stream in self._files.streams(group.name)):
+            raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
+        lines = self._files.read(group.name, params.get("startTime", 0), lambda each: each == name)
+        until_ms = params.get("endTime")
+        kept = [line for line in lines if until_ms is None or line.at_ms < until_ms]
+        limit = min(params.get("limit", PAGE_EVENTS), PAGE_EVENTS)
+        token = params.get("nextToken", "")
+        if token[:2] in ("f/", "b/"):
+            at = _index(kept, *_position(token[2:]))
+            first, last = (at, at + limit) if token.startswith("f/") else (max(0, at - limit), at)
+        elif token:
+            raise _bad_token()
+        else:
+            first, last = (0, limit) if params.get("startFromHead") else (max(0, len(kept) - limit), len(kept))
+        page = kept[first:last]
+        return {
+            "events": [
+                {"timestamp": line.at_ms, "message": f"{line.text}\n", "ingestionTime": line.at_ms} for line in page
+            ],
+            "nextForwardToken": f"f/{_place(kept, first + len(page))}",
+            "nextBackwardToken": f"b/{_place(kept, first)}",
+        }
+
+    # -- their parts ------------------------------------------------------------------------------------------------
+
+    def _group(self, params: Params) -> Group:
+        name = params.get("logGroupName") or params.get("logGroupIdentifier", "")
+        found = self._files.group(_name_in(name))
+        if found is None:
+            raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
+        return found
+
+    def _tagged(self, params: Params) -> Group:
+        return self._group({"logGroupName": params["resourceArn"]})
+
+    def _group_view(self, scope: Scope, group: Group) -> View:
+        arn = group_arn(scope, group.name)
+        view = {
+            "logGroupName": group.name,
+            "creationTime": group.created_at_ms,
+            "metricFilterCount": 0,
+            "arn": f"{arn}:*",
+            "logGroupArn": arn,
+            "logGroupClass": "STANDARD",
+            "storedBytes": sum(stream.size for stream in self._files.streams(group.name)),
+        }
+        return {**view, "retentionInDays": group.retention_days} if group.retention_days else view
+
+
+def group_arn(scope: Scope, name: str) -> str:
+    """The ARN of a group; also of one that was named by its ARN."""
+    return f"arn:aws:logs:{scope.region}:{scope.account}:log-group:{_name_in(name)}"
+
+
+def _name_in(name: str) -> str:
+    return name.split(":")[6] if name.startswith("arn:") and name.count(":") >= 6 else name
+
+
+def _stream_view(scope: Scope, group: Group, stream: Stream) -> View:
+    return {
+        "logStreamName": stream.name,
+        "creationTime": stream.first_at_ms,
+        "firstEventTimestamp": stream.first_at_ms,
+        "lastEventTimestamp": stream.last_at_ms,
+        "lastIngestionTime": stream.last_at_ms,
+        "uploadSequenceToken": "1",
+        "arn": f"{group_arn(scope, group.name)}:log-stream:{stream.name}",
+        "storedBytes": stream.size,
+    }
+
+
+def _event_view(line: LogLine) -> View:
+    # Digits, as the service's; the same for the same line whenever it is asked for.
+    event_id = f"{line.at_ms:020d}{zlib.crc32(line.stream.encode()):010d}{line.offset:026d}"
+    return {
+        "logStreamName": line.stream,
+        "timestamp": line.at_ms,
+        "message": f"{line.text}\n",
+        "ingestionTime": line.at_ms,
+        "eventId": event_id,
+    }
+
+
+def _page(found: list[Any], params: Params) -> tuple[list[Any], View]:
+    token, limit = params.get("nextToken", "0"), params.get("limit", PAGE_DESCRIBED)
+    if not (token.isascii() and token.isdecimal() and len(token) < 12):
+        raise _bad_token()
+    end = int(token) + limit
+    return found[int(token) : end], {"nextToken": str(end)} if end < len(found) else {}
+
+
+def _positioned(lines: Iterator[LogLine], at_ms: int, skip: int) -> Iterator[tuple[LogLine, str]]:
+    """Lines from a position on, each with its own: the instant, and how many lines of that instant come before."""
+    last_ms, seen = at_ms, 0
+    for line in lines:
+        last_ms, seen = (last_ms, seen) if line.at_ms == last_ms else (line.at_ms, 0)
+        if line.at_ms != at_ms or seen >= skip:
+            yield line, f"{last_ms}:{seen}"
+        seen += 1
+
+
+def _position(token: str) -> tuple[int, int]:
+    at, _, skip = token.partition(":")
+    if not (token.isascii() and at.isdecimal() and skip.isdecimal() and len(token) < 32):
+        raise _bad_token()
+    return int(at), int(skip)
+
+
+def _place(lines: list[LogLine], index: int) -> str:
+    """The position before a line, or after the last."""
+    at = min(index, len(lines) - 1)
+    if at < 0:
+        return "0:0"
+    first = bisect_left(lines, lines[at].at_ms, key=lambda line: line.at_ms)
+    return f"{lines[at].at_ms}:{index - first}"
+
+
+def _index(lines: list[LogLine], at_ms: int, skip: int) -> int:
+    return min(bisect_left(lines, at_ms, key=lambda line: line.at_ms) + skip, len(lines))
+
+
+def _bad_token() -> ServiceError:
+    return ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
