@@ -27,6 +27,7 @@ from rie.errors import ArchiveInvalid, ImageAccessDenied, ImageInvalid, ImageNot
 from rie.functions.catalog import Catalog
 from rie.functions.concurrency import Allocation
 from rie.functions.domain import Code, Domain
+from rie.functions.durable import DurableExecutions, Plan
 from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
@@ -110,6 +111,8 @@ class World:
         self.code = CodeStore(Path(self._directory.name))
         self.links = Links(b"key", self.clock)
         self.bucket = Bucket()
+        self.plans: dict[str, Plan] = {}
+        self.durable = DurableExecutions(self.store.durable, self.clock, self._planned)
         code = Code(self.code, self.bucket, self.links)
         self.domain = Domain.over(
             self.catalog,
@@ -117,11 +120,15 @@ class World:
             self.clock,
             code=code,
             inspect=lambda mapping, function: None,
+            durable=self.durable,
             find_allocation=self.allocations.get,
         )
         self.usage = self.domain.usage
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
+
+    def _planned(self, plan: Plan) -> None:
+        self.plans[plan.execution.execution_id] = plan
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> TestResponse:
         """Send a request; a body that is no bytes goes as JSON."""
