@@ -58,7 +58,9 @@ class DurableExecutions:
     # --- for whoever runs functions
 
     def open(self) -> None:
-        """Go on with what an earlier process had begun."""
+        """Go on with what an earlier process, or an earlier owner of this book, had begun."""
+        with self._lock:
+            self._running.clear()
         self._store.purge(self._now())
         for execution_id in self._store.running():
             with self._lock:

@@ -92,9 +92,9 @@ class Bucket:
 class World:
     """An application, and what its catalog told the rest of the manager."""
 
-    def __init__(self, url: str = "sqlite://", find: Callable[[str, str], Image] = resolve) -> None:
+    def __init__(self, url: str = "sqlite://", find: Callable[[str, str], Image] = resolve, clock: Any = None) -> None:
         self.store = SqlStore(url)
-        self.clock = ManualClock()
+        self.clock: Any = clock or ManualClock()
         self.submitted: list[Function] = []
         self.notices: list[tuple[FunctionKey, str, Function | None]] = []
         self.catalog = Catalog(
@@ -112,7 +112,8 @@ class World:
         self.links = Links(b"key", self.clock)
         self.bucket = Bucket()
         self.plans: dict[str, Plan] = {}
-        self.durable = DurableExecutions(self.store.durable, self.clock, self._planned)
+        self.on_plan: Callable[[Plan], object] = lambda plan: self.plans.update({plan.execution.execution_id: plan})
+        self.durable = DurableExecutions(self.store.durable, self.clock, lambda plan: self.on_plan(plan))
         code = Code(self.code, self.bucket, self.links)
         self.domain = Domain.over(
             self.catalog,
@@ -126,9 +127,6 @@ class World:
         self.usage = self.domain.usage
         self.app = create_app(handlers(self.domain))
         self.client = self.app.test_client()
-
-    def _planned(self, plan: Plan) -> None:
-        self.plans[plan.execution.execution_id] = plan
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> TestResponse:
         """Send a request; a body that is no bytes goes as JSON."""
