@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bootstrap.http_mode import INTEGRATION, SEPARATOR
-
 from rie.engine import stub_durable
 
 DEFAULT_INIT_S = 1.0

@@ -39,7 +39,6 @@ Accept = Callable[[Event], Awaitable[None]]
 TYPES = ("Event", "RequestResponse", "DryRun")
 STREAM_TYPES = ("RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
-NOT_STREAMED = "A durable function cannot be invoked with a response stream."
 NOT_DURABLE = "A durable execution name can be given to durable functions only."
 RETRY_AFTER_S = "1"  # a slot may be free at any moment; asking more often than this is no use
 
@@ -123,7 +122,7 @@ class Invoker:
             return None
         if function.durable is not None:
             if listener is not None:
-                raise ServiceError("InvalidParameterValueException", NOT_STREAMED)
+                listener.trace_id = request.trace_id  # of an answer that comes whole, at the end
             return await self._start(request, function, qualifier, payload)
         if request.durable_execution_name is not None:
             raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
