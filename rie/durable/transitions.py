@@ -238,7 +238,7 @@ def _pass(draft: Draft) -> None:
     if execution.is_closed:
         return
     if execution.started_at + execution.timeout_s <= now:
-        _close(draft, "TIMED_OUT", error=Fault(f"Execution timed out after {execution.timeout_s} seconds", "Timeout"))
+        _close(draft, "TIMED_OUT", error=Fault(f"Execution timed out after {execution.timeout_s} seconds."))
         return
     if execution.retry_at is not None and execution.retry_at <= now:
         draft.set(retry_at=None)

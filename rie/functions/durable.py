@@ -133,7 +133,11 @@ class DurableExecutions:
         for execution in self._store.page(key, running, self._now(), limit=1_000_000):
             self._change(execution.execution_id, lambda state: self._stop(state, error))
         if version is None:
-            self._store.drop(key)
+            with self._lock:
+                self._store.drop(key)
+                # What their invocations come to is written nowhere any more.
+                for execution_id in [each for each, state in self._running.items() if state.execution.key == key]:
+                    del self._running[execution_id]
 
     def purge(self) -> None:
         """Remove those whose retention is over."""

@@ -275,6 +275,9 @@ class DurableRuns:
         call = DurableCall(function, qualifier, payload, execution.trace_id, tenant_id, name, parent)
         child, is_new = await self._start(call)
         ended = await self._ended(child, is_new)
+        if ended.status == "TIMED_OUT":
+            message = f"CHAINED_INVOKE timed out after {ended.timeout_s} seconds."
+            return ended.status, None, Fault(message, "ChainedInvoke.Timeout")
         return ended.status, ended.result, ended.error
 
     async def _purge(self) -> None:

@@ -271,6 +271,7 @@ def test_an_execution_times_out(acting: Acting) -> None:
     acting.answer("SUCCEEDED", result="1")
     shown = acting.world.call("GET", path(execution)).json
     assert (shown["Status"], shown.get("Result")) == ("TIMED_OUT", None)
+    assert shown["Error"] == {"ErrorMessage": "Execution timed out after 600 seconds."}
 
 
 def test_callbacks_are_resolved_once_by_who_knows_their_id(acting: Acting) -> None:
@@ -397,6 +398,8 @@ def test_stopping_is_idempotent_and_unknown_executions_are_not_found(acting: Act
 
 def test_what_a_deleted_function_ran_is_stopped_and_gone(acting: Acting) -> None:
     execution = acting.start()
+    acting.run(execution)
     acting.world.durable.forget(KEY, None)
     assert acting.world.plans[execution.execution_id].execution.status == "STOPPED"
+    acting.answer("SUCCEEDED", result="1")
     assert failure(acting.world.call("GET", path(execution)))[0] == 404
