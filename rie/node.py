@@ -40,6 +40,7 @@ from rie.functions.catalog import Catalog
 from rie.functions.concurrency import Quota
 from rie.functions.deployment import Deployment
 from rie.functions.domain import Code, Domain, any_role
+from rie.functions.durable import DurableExecutions, Plan
 from rie.functions.ledger import Ledger
 from rie.functions.preparation import Preparation
 from rie.functions.runtimes import read_table
@@ -52,6 +53,7 @@ from rie.iam.sessions import Credentials, Sessions, master_key
 from rie.iam.setup import authentication_for, role_credentials_for
 from rie.invoke.access import Access
 from rie.invoke.directory import Directory
+from rie.invoke.durable import DurableRuns
 from rie.invoke.invoker import Invoker
 from rie.invoke.loops import LoopGuard
 from rie.invoke.mirror import Mirror
@@ -150,6 +152,7 @@ class Node:
     app: NodeApp
     invoker: Invoker
     _events: AsyncInvocations
+    _durable: DurableRuns
     _sources: EventSources
     _triggers: Triggers
     _endpoint: Endpoint | None
@@ -208,6 +211,8 @@ class Node:
 
         def changed(key: FunctionKey, version: str, function: Function | None) -> None:
             loop.call_soon_threadsafe(upkeep.function_changed, key, version, function)
+            if function is None:
+                loop.call_soon_threadsafe(durable.function_gone, key, None if version == LATEST else version)
             if function is None and version == LATEST:
                 loop.call_soon_threadsafe(invoker.counters.forget, key)
                 asyncio.run_coroutine_threadsafe(events.queue.drop(key), loop)
@@ -237,7 +242,20 @@ class Node:
         clock = SystemClock()
         gate = Gate(await asyncio.to_thread(authentication_for, settings, sessions, clock, os.environ), scope)
         access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
-        invoker = Invoker(directory, access, pool, LoopGuard(mirror), lambda event: events.queue.accept(event))
+        invoker = Invoker(
+            directory,
+            access,
+            pool,
+            LoopGuard(mirror),
+            lambda event: events.queue.accept(event),
+            lambda: durable,
+        )
+
+        def execution_changed(plan: Plan) -> None:
+            loop.call_soon_threadsafe(durable.changed, plan)
+
+        book = DurableExecutions(store.durable, clock, execution_changed)
+        durable = DurableRuns(book, directory, invoker.run_once, clock, settings.async_delay_scale)
         events = AsyncInvocations(store.events, invoker, directory, mirror, clients, clock, settings.async_delay_scale)
         domain = Domain.over(
             catalog,
@@ -245,6 +263,7 @@ class Node:
             clock,
             code=Code(code, S3(clients), links),
             inspect=Inspection(clients),
+            durable=book,
             check_role=roles.check if roles is not None else any_role,
             quota=Quota(settings.concurrency, settings.unreserved),
             find_allocation=provisioning.allocation,
@@ -273,6 +292,7 @@ class Node:
         logs.start_sweeping()
         pool.open()
         await events.open()
+        await durable.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
         sources.open()
         triggers = Triggers(invoker, mirror, clients, clock, scope, _owner(settings.data))
@@ -284,6 +304,7 @@ class Node:
             app=app,
             invoker=invoker,
             _events=events,
+            _durable=durable,
             _sources=sources,
             _triggers=triggers,
             _endpoint=endpoint,
@@ -311,6 +332,7 @@ class Node:
         await self._sources.close()
         await self._events.close(drain_s)
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
+        await self._durable.close()
         await self._deployment.close()
         await self._sweeper.close()
         await self._provisioning.close()

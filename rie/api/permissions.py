@@ -9,6 +9,7 @@ from typing import Any
 from rie.api.context import RequestContext
 from rie.api.parse import Params
 from rie.arn import function_arn, locate
+from rie.durable.tokens import read_callback_id
 from rie.errors import ServiceError
 from rie.iam.decision import INVOKE, Call, authorize, refusal
 from rie.model.function import LATEST, FunctionKey
@@ -93,6 +94,9 @@ def target(context: RequestContext, operation: str, params: Params) -> Target:
     for member, kind in (("UUID", "event-source-mapping"), ("CapacityProviderName", "capacity-provider")):
         if member in params:
             return _named(context, kind, params[member])
+    if "CallbackId" in params:
+        read = read_callback_id(params["CallbackId"])
+        return Target("*", context.account) if read is None else _of_arn(context, read[0])
     for member in ("Resource", "DurableExecutionArn", "Arn"):
         if member in params:
             return _of_arn(context, params[member])

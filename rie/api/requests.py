@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rie.api.parse import Params
 from rie.functions import rules
-from rie.functions.changes import Changes
+from rie.functions.changes import Changes, DurableChanges
 from rie.functions.package import Package
 from rie.model.code import FileSystem, UsedLayer
 from rie.model.function import ZIP, ImageConfig, Logging, ManagedInstances, Vpc
@@ -12,7 +12,6 @@ from rie.model.function import ZIP, ImageConfig, Logging, ManagedInstances, Vpc
 # Each promises what nothing here keeps. An empty value asks for nothing, and is how clients take things away.
 _UNAVAILABLE = (
     "AcceleratorConfig",
-    "DurableConfig",
     "RuntimeConfig",
 )
 
@@ -65,6 +64,7 @@ def changes(params: Params, layers: tuple[UsedLayer, ...] | None = None) -> Chan
         file_systems=_file_systems(params["FileSystemConfigs"]) if "FileSystemConfigs" in params else None,
         snap_start=params.get("SnapStart", {}).get("ApplyOn"),
         managed=_managed(params["CapacityProviderConfig"]) if "CapacityProviderConfig" in params else None,
+        durable=_durable(params["DurableConfig"]) if params.get("DurableConfig") else None,
     )
 
 
@@ -85,6 +85,10 @@ def _managed(given: Params) -> ManagedInstances:
         max_concurrency=config.get("PerExecutionEnvironmentMaxConcurrency"),
         memory_gib_per_vcpu=config.get("ExecutionEnvironmentMemoryGiBPerVCpu"),
     )
+
+
+def _durable(given: Params) -> DurableChanges:
+    return DurableChanges(given.get("ExecutionTimeout"), given.get("RetentionPeriodInDays"), given.get("KMSKeyArn"))
 
 
 def _image_config(given: Params) -> ImageConfig:

@@ -7,7 +7,16 @@ from typing import Any
 
 from rie.arn import function_arn
 from rie.model.code import FileSystem, UsedLayer
-from rie.model.function import LATEST, Configuration, Function, ImageConfig, Logging, ManagedInstances, Vpc
+from rie.model.function import (
+    LATEST,
+    Configuration,
+    DurableConfig,
+    Function,
+    ImageConfig,
+    Logging,
+    ManagedInstances,
+    Vpc,
+)
 
 View = dict[str, Any]
 """Members of a shape; those that are None are not sent."""
@@ -44,8 +53,15 @@ def listed_view(function: Function, qualifier: str | None = None) -> View:
         "SnapStart": _snap_start_view(function),
         "TenancyConfig": {"TenantIsolationMode": function.tenancy_mode} if function.tenancy_mode else None,
         "CapacityProviderConfig": None if function.managed is None else _managed_view(function.managed),
+        "DurableConfig": None if function.durable is None else durable_view(function.durable),
         **_environment_view(function.configuration),
     }
+
+
+def durable_view(config: DurableConfig) -> View:
+    """DurableConfig."""
+    view = {"ExecutionTimeout": config.execution_timeout_s, "RetentionPeriodInDays": config.retention_days}
+    return {**view, "KMSKeyArn": config.kms_key_arn} if config.kms_key_arn else view
 
 
 def _snap_start_view(function: Function) -> View:

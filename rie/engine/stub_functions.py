@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bootstrap.http_mode import INTEGRATION, SEPARATOR
+from rie.engine import stub_durable
 
 DEFAULT_INIT_S = 1.0
 INIT_SECONDS = "INIT_SECONDS"  # variable of slow-init: how long its init takes
@@ -129,6 +130,11 @@ async def proxy(call: Call) -> bytes:
     return json.dumps({"statusCode": 200, "headers": {"X-Stub": "proxy"}, "body": call.event.decode()}).encode()
 
 
+async def durable(call: Call) -> bytes:
+    """What `rie.engine.stub_durable` does, over the API at AWS_ENDPOINT_URL."""
+    return await asyncio.to_thread(stub_durable.answer, json.loads(call.event), call.environment["AWS_ENDPOINT_URL"])
+
+
 FUNCTIONS: Mapping[str, Function] = {
     "echo": echo,
     "http": http,
@@ -142,6 +148,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "partial": partial,
     "choosy": choosy,
     "proxy": proxy,
+    "durable": durable,
     "slow-init": echo,
     "fail-init": fail,
 }

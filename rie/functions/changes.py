@@ -9,12 +9,39 @@ from typing import TypeVar
 from rie.functions import rules
 from rie.functions.faults import refused
 from rie.model.code import Archive, FileSystem, UsedLayer
-from rie.model.function import IMAGE, Configuration, Function, FunctionKey, ImageConfig, Logging, ManagedInstances, Vpc
+from rie.model.function import (
+    IMAGE,
+    Configuration,
+    DurableConfig,
+    Function,
+    FunctionKey,
+    ImageConfig,
+    Logging,
+    ManagedInstances,
+    Vpc,
+)
 from rie.model.image import Image
 
 T = TypeVar("T")
 
 CREATING = "The function is being created."
+
+
+@dataclass(frozen=True, slots=True)
+class DurableChanges:
+    """Members of DurableConfig to set; None leaves one as it is, or at its default."""
+
+    execution_timeout_s: int | None = None
+    retention_days: int | None = None
+    kms_key_arn: str | None = None
+
+    def over(self, current: DurableConfig) -> DurableConfig:
+        """The configuration with these in it."""
+        return DurableConfig(
+            _either(self.execution_timeout_s, current.execution_timeout_s),
+            _either(self.retention_days, current.retention_days),
+            _either(self.kms_key_arn, current.kms_key_arn) or None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +71,7 @@ class Changes:
     file_systems: tuple[FileSystem, ...] | None = None
     snap_start: str | None = None
     managed: ManagedInstances | None = None
+    durable: DurableChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +154,7 @@ def created(new: NewFunction, image: Image | None, stamp: Stamp) -> Function:
         state_reason_code="Creating",
         tenancy_mode=new.tenancy_mode,
         managed=new.changes.managed,
+        durable=DurableConfig() if new.changes.durable is not None else None,
     )
     return _described(bare, new.changes)
 
@@ -134,6 +163,8 @@ def reconfigured(function: Function, changes: Changes, stamp: Stamp) -> Function
     """The record of a function whose update has begun (lambda.md §1.4)."""
     if changes.managed is not None and function.managed is None:
         raise refused("CapacityProviderConfig isn't supported for Lambda Default functions.")
+    if changes.durable is not None and function.durable is None:
+        raise refused("DurableConfig can only be set when a function is created; create a new one to make it durable.")
     wanted = _configured(function.configuration, changes)
     return _described(_updating(function, wanted, stamp), changes)
 
@@ -216,6 +247,7 @@ def _described(function: Function, changes: Changes) -> Function:
         description=_either(changes.description, function.description),
         tracing_mode=_either(changes.tracing_mode, function.tracing_mode),
         managed=_either(changes.managed, function.managed),
+        durable=changes.durable.over(function.durable) if changes.durable and function.durable else function.durable,
     )
     if changes.dead_letter_arn is not None:
         after = replace(after, dead_letter_arn=changes.dead_letter_arn or None)

@@ -12,6 +12,7 @@ from rie.functions.aliases import Aliases
 from rie.functions.capacity import Capacity
 from rie.functions.catalog import Catalog
 from rie.functions.concurrency import FindAllocation, Quota, Reservations, no_allocation
+from rie.functions.durable import DurableExecutions
 from rie.functions.event_invoke import EventInvokeConfigs
 from rie.functions.layers import Layers
 from rie.functions.ledger import Ledger
@@ -55,6 +56,7 @@ class Domain:
     mappings: EventSourceMappings
     policies: Policies
     check_role: CheckRole
+    durable: DurableExecutions
     layers: Layers
     signing: CodeSigning
     uploads: Uploads
@@ -71,6 +73,7 @@ class Domain:
         *,
         code: Code,
         inspect: Inspect,
+        durable: DurableExecutions,
         check_role: CheckRole = any_role,
         quota: Quota = Quota(),  # noqa: B008 (it is frozen)
         find_allocation: FindAllocation = no_allocation,
@@ -94,6 +97,7 @@ class Domain:
             mappings=EventSourceMappings(catalog, ledger, clock, inspect),
             policies=Policies(catalog, ledger),
             check_role=check_role,
+            durable=durable,
             layers=layers,
             signing=CodeSigning(ledger, clock),
             uploads=Uploads(code.store, code.s3, usage.stored_bytes),

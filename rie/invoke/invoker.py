@@ -22,6 +22,7 @@ from rie.iam.caller import Caller
 from rie.invoke.access import Access
 from rie.invoke.counters import Counters
 from rie.invoke.directory import Directory, serving
+from rie.invoke.durable import DurableCall, DurableRuns
 from rie.invoke.loops import LoopGuard
 from rie.invoke.tenancy import check_tenancy, check_tenant_id
 from rie.model.event import MAX_EVENT as MAX_ASYNC
@@ -38,6 +39,7 @@ Accept = Callable[[Event], Awaitable[None]]
 TYPES = ("Event", "RequestResponse", "DryRun")
 STREAM_TYPES = ("RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
+NOT_DURABLE = "A durable execution name can be given to durable functions only."
 RETRY_AFTER_S = "1"  # a slot may be free at any moment; asking more often than this is no use
 
 
@@ -62,18 +64,28 @@ class InvokeRequest:
     source_account: str = ""
     source_ip: str = ""
     tenant_id: str | None = None
+    durable_execution_name: str | None = None
 
 
 class Invoker:
     """One for a node."""
 
-    def __init__(self, directory: Directory, access: Access, pool: Pool, guard: LoopGuard, accept: Accept) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        access: Access,
+        pool: Pool,
+        guard: LoopGuard,
+        accept: Accept,
+        durable: Callable[[], DurableRuns],
+    ) -> None:
         self._directory = directory
         self._access = access
         self._pool = pool
         self._guard = guard
         self._accept = accept
         self.counters = Counters()
+        self._durable = durable  # runs on us as we on it
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -82,6 +94,8 @@ class Invoker:
         """The outcome; None for a dry run, and for an event once it is durable.
 
         A listener hears the answer as it is made; without one it is whole, and bounded.
+        An event for a durable function has an outcome as well: no answer, but the execution's ARN.
+
         Raises ServiceError, HostFault. The first check that fails wins.
         """
         _check_choice(request.invocation_type, "invocationType", STREAM_TYPES if listener else TYPES)
@@ -106,6 +120,12 @@ class Invoker:
         configuration = serving(function)
         if request.invocation_type == "DryRun":
             return None
+        if function.durable is not None:
+            if listener is not None:
+                listener.trace_id = request.trace_id  # of an answer that comes whole, at the end
+            return await self._start(request, function, qualifier, payload)
+        if request.durable_execution_name is not None:
+            raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
         if request.invocation_type == "Event":
             await self._accept(_event(request, key, qualifier, payload))
             return None
@@ -125,6 +145,10 @@ class Invoker:
     async def run_event(self, event: Event) -> Outcome:
         """One attempt at an asynchronous event. Raises ServiceError, HostFault when it was not run."""
         function = self._directory.find(event.key, event.qualifier)
+        if function.durable is not None:
+            trace_id = self._guard.pass_on(event.key, event.trace_id)
+            call = DurableCall(function, event.qualifier, event.payload, trace_id, event.tenant_id)
+            return await self._durable().invoke(call)
         invocation = Invocation(
             request_id=event.event_id,
             payload=event.payload,
@@ -138,8 +162,39 @@ class Invoker:
         """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
         function = self._directory.find(key, qualifier)
         trace_id = self._guard.pass_on(key, new_trace_id())
+        if function.durable is not None:
+            return await self._durable().invoke(DurableCall(function, qualifier, payload, trace_id))
         invocation = Invocation(new_id(), payload, function_arn(key, qualifier), trace_id)
         return await self._run(function, serving(function), invocation)
+
+    async def run_once(
+        self, key: FunctionKey, qualifier: str | None, payload: bytes, trace_id: str, tenant_id: str
+    ) -> Outcome:
+        """One invocation of a durable execution, or one that it chains, with the event that the runtime is to get.
+
+        Raises ServiceError, HostFault when it was not run.
+        """
+        function = self._directory.find(key, qualifier)
+        check_tenancy(function, tenant_id or None)
+        arn = function_arn(key, qualifier)
+        invocation = Invocation(new_id(), payload, arn, trace_id, tenant_id=tenant_id)
+        return await self._run(function, serving(function), invocation)
+
+    async def _start(
+        self, request: InvokeRequest, function: Function, qualifier: str | None, payload: bytes
+    ) -> Outcome:
+        call = DurableCall(
+            function,
+            qualifier,
+            payload,
+            self._guard.pass_on(function.key, request.trace_id),
+            request.tenant_id or "",
+            request.durable_execution_name,
+        )
+        if request.invocation_type != "Event":
+            return await self._durable().invoke(call)
+        execution = await self._durable().start(call)
+        return Outcome(b"", execution.version, durable_execution_arn=execution.arn)
 
     async def _run(
         self,

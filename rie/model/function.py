@@ -115,6 +115,15 @@ class ManagedInstances:
 
 
 @dataclass(frozen=True, slots=True)
+class DurableConfig:
+    """How long executions of a durable function may take, and for how long they are kept (lambda.md §13.1)."""
+
+    execution_timeout_s: int = 86_400
+    retention_days: int = 30
+    kms_key_arn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One version of a function; $LATEST is the one that can be changed.
 
@@ -148,6 +157,7 @@ class Function:
     latest_published: str = ""
     tenancy_mode: str | None = None
     managed: ManagedInstances | None = None
+    durable: DurableConfig | None = None
 
     @property
     def is_pending(self) -> bool:

@@ -48,7 +48,8 @@ class Outcome:
 
     `function_error` is "Unhandled" or None; `log_tail` the base64 text of the last 4 KB of the invocation's log, None
     unless it was asked for; times in ms, `init_ms` None on a warm start; `status` as in the platform's report
-    ("success", "error", "failure", "timeout"); `trace_id` the trace header that the function was given.
+    ("success", "error", "failure", "timeout"); `trace_id` the trace header that the function was given;
+    `durable_execution_arn` "" for all but durable functions.
 
     `is_heard`: a listener got the answer as it was made, and `payload` is empty, or, with an `error_type`, the error
     (JSON) that ended the answer before it was whole.
@@ -66,3 +67,4 @@ class Outcome:
     trace_id: str = ""
     is_heard: bool = False
     error_type: str = ""
+    durable_execution_arn: str = ""

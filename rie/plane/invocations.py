@@ -24,6 +24,7 @@ PATHS = (
     (wire.STREAM_PREFIX, wire.STREAM_SUFFIX),
     (wire.ASYNC_PREFIX, wire.ASYNC_SUFFIX),
 )
+DURABLE = "X-Amz-Durable-Execution-Arn"
 MAX_OLD_ASYNC = 262_144  # AWS limit of InvokeAsync
 
 
@@ -104,6 +105,7 @@ class Invocations:
             trace_id=trace_id,
             request_id=request_id,
             tenant_id=headers.get("x-amz-tenant-id"),
+            durable_execution_name=headers.get("x-amz-durable-execution-name"),
             source_arn=headers.get("x-amz-source-arn", ""),
             source_account=headers.get("x-amz-source-account", ""),
             source_ip=request.peer,
@@ -125,10 +127,12 @@ def as_told(error: Exception) -> ServiceError:
 
 
 def _success(request: InvokeRequest, outcome: Outcome | None) -> tuple[int, list[tuple[str, str]], bytes]:
-    if outcome is None:
+    durable = [(DURABLE, outcome.durable_execution_arn)] if outcome and outcome.durable_execution_arn else []
+    if outcome is None or request.invocation_type == "Event":
         status = 202 if request.invocation_type == "Event" else 204
-        return status, [(wire.REQUEST_ID, request.request_id)], b""
+        return status, [(wire.REQUEST_ID, request.request_id), *durable], b""
     headers = [
+        *durable,
         ("Content-Type", "application/json"),
         (wire.REQUEST_ID, request.request_id),
         ("x-amzn-Remapped-Content-Length", "0"),

@@ -73,6 +73,38 @@ DELIVERIES = Table(
     Column("attempts", Integer, nullable=False),
     Column("record", Text, nullable=False),
 )
+EXECUTIONS = Table(
+    "executions",
+    METADATA,
+    Column("execution_id", String(36), primary_key=True),
+    Column("account", String(12), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("function", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("record", Text, nullable=False),
+)
+EXECUTION_OPERATIONS = Table(
+    "execution_operations",
+    METADATA,
+    Column("execution_id", String(36), primary_key=True),
+    Column("operation_id", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("record", Text, nullable=False),
+)
+EXECUTION_EVENTS = Table(
+    "execution_events",
+    METADATA,
+    Column("execution_id", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("record", Text, nullable=False),
+)
+_EXECUTIONS_OF = Index(
+    "executions_of", EXECUTIONS.c.account, EXECUTIONS.c.region, EXECUTIONS.c.function, EXECUTIONS.c.started_at
+)
 _UNSETTLED = Index("functions_unsettled", FUNCTIONS.c.unsettled)
 
 
@@ -97,7 +129,12 @@ def _fourth(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE events ADD COLUMN tenant_id VARCHAR(256) DEFAULT '' NOT NULL"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third, _fourth)
+def _fifth(connection: Connection) -> None:
+    """Version 5: durable executions."""
+    METADATA.create_all(connection, tables=[EXECUTIONS, EXECUTION_OPERATIONS, EXECUTION_EVENTS])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third, _fourth, _fifth)
 """Step n leads from version n to n + 1. Steps are only ever appended, and say what they need in their own words."""
 
 

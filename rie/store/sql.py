@@ -30,6 +30,7 @@ from rie.errors import StoreFailed
 from rie.model.function import LATEST, Function, FunctionKey
 from rie.model.record import place_of
 from rie.store.codec import decode, encode
+from rie.store.durable import SqlDurable
 from rie.store.events import SqlEvents
 from rie.store.records import SqlRecords, clear, remove_of
 from rie.store.schema import FUNCTIONS, migrate
@@ -58,6 +59,7 @@ class SqlStore:
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self.records = SqlRecords(self._reading, self._writing)
         self.events = SqlEvents(self._reading, self._writing)
+        self.durable = SqlDurable(self._reading, self._writing)
         with self._writing("open the database") as connection:
             migrate(connection)
 

@@ -290,7 +290,7 @@ def test_reserved_variables_are_refused_and_listed(world: World) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"DurableConfig": {"RetentionPeriodInDays": 3}},
+        {"AcceleratorConfig": {"AcceleratorMemorySize": 1}},
     ],
 )
 def test_a_promise_that_nothing_keeps_is_refused(world: World, given: dict[str, Any]) -> None:

@@ -29,6 +29,9 @@ JSON = st.recursive(
 TELLING = st.sampled_from(["f", "g", "f:$LATEST", "f:1", "$LATEST", "1", ROLE, "reg/app:1", "missing", "", "x" * 300])
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:f"
 SANE = {
+    "CallbackId": "e30=",
+    "CheckpointToken": "e30=",
+    "DurableExecutionArn": f"{ARN}:1/durable-execution/a/b",
     "Role": ROLE,
     "ImageUri": "reg/app:1",
     "PackageType": "Image",
@@ -51,6 +54,8 @@ SANE = {
     "PermissionsConfig": {"CapacityProviderOperatorRoleArn": ROLE},
     "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": []},
 }
+# What can't succeed without an execution that runs is refused by its handler, and by nobody before.
+FROM_HANDLERS = (b"Invalid checkpoint token", b"The callback has timed out")
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))
 
@@ -132,7 +137,7 @@ def test_no_request_is_answered_with_500(operation: str) -> None:
         method, path, headers, body = request
         response = world.call(method, path, body, **headers)
         assert response.status_code < 500 or (response.status_code == 501 and operation not in HANDLED), response.data
-        reached.append(response.status_code != 400)
+        reached.append(response.status_code != 400 or any(text in response.data for text in FROM_HANDLERS))
         world.settle()
 
     reached: list[bool] = []

@@ -27,6 +27,7 @@ from rie.errors import ArchiveInvalid, ImageAccessDenied, ImageInvalid, ImageNot
 from rie.functions.catalog import Catalog
 from rie.functions.concurrency import Allocation
 from rie.functions.domain import Code, Domain
+from rie.functions.durable import DurableExecutions, Plan
 from rie.functions.ledger import Ledger
 from rie.model.function import Function, FunctionKey
 from rie.model.image import Image
@@ -91,9 +92,9 @@ class Bucket:
 class World:
     """An application, and what its catalog told the rest of the manager."""
 
-    def __init__(self, url: str = "sqlite://", find: Callable[[str, str], Image] = resolve) -> None:
+    def __init__(self, url: str = "sqlite://", find: Callable[[str, str], Image] = resolve, clock: Any = None) -> None:
         self.store = SqlStore(url)
-        self.clock = ManualClock()
+        self.clock: Any = clock or ManualClock()
         self.submitted: list[Function] = []
         self.notices: list[tuple[FunctionKey, str, Function | None]] = []
         self.catalog = Catalog(
@@ -110,6 +111,9 @@ class World:
         self.code = CodeStore(Path(self._directory.name))
         self.links = Links(b"key", self.clock)
         self.bucket = Bucket()
+        self.plans: dict[str, Plan] = {}
+        self.on_plan: Callable[[Plan], object] = lambda plan: self.plans.update({plan.execution.execution_id: plan})
+        self.durable = DurableExecutions(self.store.durable, self.clock, lambda plan: self.on_plan(plan))
         code = Code(self.code, self.bucket, self.links)
         self.domain = Domain.over(
             self.catalog,
@@ -117,6 +121,7 @@ class World:
             self.clock,
             code=code,
             inspect=lambda mapping, function: None,
+            durable=self.durable,
             find_allocation=self.allocations.get,
         )
         self.usage = self.domain.usage
