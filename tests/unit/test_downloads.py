@@ -49,8 +49,8 @@ def app(world: World) -> NodeApp:
     async def nothing(*_: Any) -> None:
         raise AssertionError("not for this application")
 
-    others: dict[str, Any] = dict.fromkeys(("invocations", "urls", "admin", "sts", "control", "apis"), nothing)
-    return NodeApp(cast(Gate, None), downloads=Downloads(world.links, world.code), **others)
+    others: dict[str, Any] = dict.fromkeys(("invocations", "urls", "admin", "control", "apis"), nothing)
+    return NodeApp(cast(Gate, None), others=(), downloads=Downloads(world.links, world.code), **others)
 
 
 def location(world: World) -> str:
