@@ -15,6 +15,8 @@
     ├── ArchiveInvalid            an archive of code can't be unpacked, or must not be
     ├── RuntimeUnavailable        no image is known for a runtime, or it is not there
     ├── SettingsError             a setting can't be read
+    ├── TemplateInvalid           a template can't be deployed, and nothing of it was
+    ├── DeployFailed              a deployment stopped on its way; what was done is kept
     └── ServiceError              an answer of the Lambda API other than success (code, status, message)
 
 A function that fails is none of these: it is a *result* (`rie.model.invocation.Outcome`).
@@ -91,6 +93,14 @@ class RuntimeUnavailable(RieError):
 
 class SettingsError(RieError):
     """A setting can't be read."""
+
+
+class TemplateInvalid(RieError):
+    """A template can't be deployed, and nothing of it was."""
+
+
+class DeployFailed(RieError):
+    """A deployment stopped on its way; its text says what was done and how to go on."""
 
 
 class ServiceError(RieError):

@@ -7,9 +7,9 @@ import sys
 import typer
 
 from rie import __version__
-from rie.cli import doctor, images, invoke, keys, logs, prune, ps, pull, serve, url
+from rie.cli import deploy, doctor, images, invoke, keys, logs, prune, ps, pull, serve, url
 from rie.cli.client import CannotReach
-from rie.errors import RieError, SettingsError
+from rie.errors import RieError, SettingsError, TemplateInvalid
 
 EXIT_ERROR = 1  # what was asked for did not happen
 EXIT_USAGE = 2  # it was asked for wrongly
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command(epilog=serve.EXAMPLE)(serve.serve)
 app.command(epilog=invoke.EXAMPLE)(invoke.invoke)
+app.command(epilog=deploy.EXAMPLE)(deploy.deploy)
 app.command(epilog=ps.EXAMPLE)(ps.ps)
 app.command(epilog=logs.EXAMPLE)(logs.logs)
 app.command(epilog=url.EXAMPLE)(url.url)
@@ -50,7 +51,7 @@ def main() -> None:
     """Run the command; errors of ours are one line, never a traceback."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, TemplateInvalid) as error:
         print(f"rie: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (RieError, CannotReach) as error:
