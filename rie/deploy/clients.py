@@ -35,9 +35,12 @@ class Clients:
 
     def has(self, service: str) -> bool:
         """Whether somebody stands for the service."""
-        if service == "lambda" or has_endpoint(service):
+        if service == "lambda":
             return True
-        return ".amazonaws.com" not in self.get(service).meta.endpoint_url
+        endpoint = self.get(service).meta.endpoint_url.rstrip("/")
+        if endpoint == self.manager:
+            return False  # AWS_ENDPOINT_URL names the manager, which answers for Lambda and STS
+        return has_endpoint(service) or ".amazonaws.com" not in endpoint
 
     def learn_account(self) -> str:
         """The manager's account. Raises DeployFailed where it doesn't answer."""

@@ -63,6 +63,7 @@ class Desired:
             needs=tuple(sorted(self.needed[logical_id])),
             replacing=kind.replacing,
             is_kept=resource.get("DeletionPolicy") in _KEPT,
+            is_left=resource.get("UpdateReplacePolicy") in _KEPT,
         )
 
     def resolved_outputs(self, scope: Scope) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def desire(
         for logical_id, resource in expanded["Resources"].items()
         if "Condition" not in resource or bare.holds(resource["Condition"])
     }
-    refuse(name, _unsupported(template, resources, clients))
+    refuse(name, _unsupported(template, resources, frozenset(expanded["Resources"]), clients))
     bare = replace(
         bare,
         resources=frozenset(resources),
@@ -129,7 +130,9 @@ def _pseudo(stack: str, clients: Clients) -> dict[str, Any]:
     }
 
 
-def _unsupported(template: Template, resources: Mapping[str, Mapping[str, Any]], clients: Clients) -> list[str]:
+def _unsupported(
+    template: Template, resources: Mapping[str, Mapping[str, Any]], declared: frozenset[str], clients: Clients
+) -> list[str]:
     """Types that can't be made here, because nobody knows them or nobody stands for their service."""
     problems = []
     lacking: dict[str, list[str]] = {}
@@ -139,9 +142,13 @@ def _unsupported(template: Template, resources: Mapping[str, Mapping[str, Any]],
             problems.append(f"{template.where(logical_id)}: {resource['Type']} is not supported{_way_out(resource)}")
         elif kind.service not in RECORDED_ONLY and not clients.has(kind.service):
             lacking.setdefault(kind.service, []).append(template.where(logical_id))
-        policy = resource.get("DeletionPolicy", "Delete")
-        if policy not in _POLICIES:
-            problems.append(f"{template.where(logical_id)}: DeletionPolicy {policy} is not supported")
+        for name in ("DeletionPolicy", "UpdateReplacePolicy"):
+            if resource.get(name, "Delete") not in _POLICIES:
+                problems.append(f"{template.where(logical_id)}: {name} {resource[name]} is not supported")
+        depends = resource.get("DependsOn") or []
+        for each in [depends] if isinstance(depends, str) else depends:
+            if each not in declared:
+                problems.append(f"{template.where(logical_id)}: DependsOn {each}: there is no such resource")
     problems += [
         f"{', '.join(where)}: no endpoint stands for {service}; set AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_"
         f"{service.upper()})"

@@ -23,6 +23,7 @@ class Wanted:
     needs: tuple[str, ...] = ()
     replacing: frozenset[str] = frozenset()
     is_kept: bool = False
+    is_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

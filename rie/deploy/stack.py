@@ -15,7 +15,7 @@ from rie.deploy.intrinsics import has_unknown
 from rie.deploy.plan import CREATE, DELETE, FORGET, KEEP, REPLACE, UPDATE, Plan, Step, Wanted, decide, removals
 from rie.deploy.resources import TYPES
 from rie.deploy.resources.base import Made, ResourceType, is_gone
-from rie.deploy.state import CREATING, READY, Held, State, StateFile
+from rie.deploy.state import CREATING, READY, Held, StateFile
 from rie.errors import DeployFailed, TemplateInvalid
 
 _SUFFIX_LETTERS = 12  # as CloudFormation's
@@ -62,7 +62,8 @@ class Stack:
             if step.action in (CREATE, REPLACE):
                 unknown.add(logical_id)
             steps.append(step)
-        replaced = [step for step in steps if step.action == REPLACE]
+        held = self.state.resources
+        replaced = [step for step in steps if step.action == REPLACE and not held[step.logical_id].is_left]
         left = [Step(DELETE, step.logical_id, step.type, (), step.physical_id) for step in reversed(replaced)]
         return Plan((*steps, *removals(desired.order if desired else (), self.state), *left))
 
@@ -96,8 +97,7 @@ class Stack:
 
     def _do(self, step: Step, act: Callable[[], None], done: list[Step]) -> None:
         self._tell(step, False)
-        if step.action != KEEP:
-            self._asking(step.action, step, act)
+        self._asking(step.action, step, act)
         self._tell(step, True)
         if step.action not in (KEEP, FORGET):
             done.append(step)
@@ -122,6 +122,11 @@ class Stack:
     def _make(self, step: Step, wanted: Wanted) -> None:
         kind = TYPES[wanted.type]
         held = self.state.resources.get(wanted.logical_id)
+        if step.action == KEEP:
+            assert held is not None
+            if replace(held, **_about(wanted)) != held:
+                self._keep(replace(held, **_about(wanted)))
+            return
         if step.action == UPDATE:
             assert held is not None
             made = kind.update(self._clients, held, dict(wanted.properties), step.changed)
@@ -145,15 +150,14 @@ class Stack:
                 return
             _delete(self._clients, begun)
         held = Held(wanted.logical_id, wanted.type, self._name(kind, wanted), dict(wanted.properties))
-        held = replace(held, needs=list(wanted.needs), is_kept=wanted.is_kept)
-        self._keep(held)
+        self._keep(replace(held, **_about(wanted)))
         self._hold(held, wanted, kind.create(self._clients, held.name, dict(wanted.properties)))
 
     def _part_with(self, held: Held, kind: ResourceType, wanted: Wanted) -> None:
         """Of what is replaced, delete the old now where both can't be, later otherwise."""
         generations = self.state.generations
         generations[held.logical_id] = generations.get(held.logical_id, 0) + 1
-        if held.is_kept:
+        if held.is_left:
             pass
         elif kind.is_deleted_first or (held.type == kind.type and held.name == self._name(kind, wanted)):
             _delete(self._clients, held)
@@ -184,8 +188,7 @@ class Stack:
                 physical_id=made.physical_id,
                 attributes=made.attributes,
                 properties=dict(wanted.properties),
-                needs=list(wanted.needs),
-                is_kept=wanted.is_kept,
+                **_about(wanted),
             )
         )
 
@@ -203,6 +206,11 @@ class Stack:
         suffix = base64.b32encode(hashlib.sha256(seed).digest()).decode()[:_SUFFIX_LETTERS]
         room = kind.longest_name - _SUFFIX_LETTERS - 1
         return kind.name(f"{f'{self.state.stack}-{wanted.logical_id}'[:room]}-{suffix}", wanted.properties)
+
+
+def _about(wanted: Wanted) -> dict[str, Any]:
+    """What is kept of a resource beside its properties."""
+    return {"needs": list(wanted.needs), "is_kept": wanted.is_kept, "is_left": wanted.is_left}
 
 
 def _type(held: Held) -> ResourceType:
@@ -235,6 +243,3 @@ def _hint(error: Exception) -> str:
     if "Exist" in code or "Conflict" in code or "InUse" in code:
         return "; something of this name, which is not the stack's, may be there already"
     return ""
-
-
-__all__ = ["Stack", "State", "Tell"]

@@ -24,7 +24,8 @@ class Held:
 
     `name` was chosen before it was made; `status` CREATING until it is known to be there, and then `physical_id` is
     what `Ref` gives, `attributes` what `Fn::GetAtt` does, `properties` the resolved ones it was last given.
-    `needs`: logical ids it was made after. `is_kept`: it stays when it leaves the template.
+    `needs`: logical ids it was made after. `is_kept`: it stays when it leaves the template; `is_left`: it stays when
+    another takes its place.
     """
 
     logical_id: str
@@ -36,6 +37,7 @@ class Held:
     attributes: dict[str, Any] = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
     is_kept: bool = False
+    is_left: bool = False
 
 
 @dataclass

@@ -73,10 +73,6 @@ class Permission(ResourceType):
         client.add_permission(**shaped(client, "AddPermission", {**properties, "StatementId": name}))
         return Made(name, {"Id": name})
 
-    def update(self, clients: Clients, held: Held, properties: dict[str, Any], changed: Sequence[str]) -> Made:
-        """Only of one whose creation was cut off, which is complete if it is there."""
-        return Made(held.name, {"Id": held.name})
-
     def delete(self, clients: Clients, held: Held) -> None:
         name, qualifier = unqualified(held.properties["FunctionName"])
         clients.get("lambda").remove_permission(FunctionName=name, StatementId=held.name, **qualifier)

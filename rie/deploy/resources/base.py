@@ -52,8 +52,11 @@ class ResourceType:
         raise NotImplementedError
 
     def update(self, clients: Clients, held: Held, properties: dict[str, Any], changed: Sequence[str]) -> Made:
-        """Change one that is there; of one whose creation was cut off, every property counts as changed."""
-        raise NotImplementedError
+        """Change one that is there; of one whose creation was cut off, every property counts as changed.
+
+        Types whose every property is `replacing` are complete if they are there.
+        """
+        return Made(held.physical_id, dict(held.attributes))
 
     def delete(self, clients: Clients, held: Held) -> None:
         """Delete it; of one that is gone, botocore's error may be raised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -161,10 +162,17 @@ class LayerVersion(ResourceType):
         clients.get("lambda").delete_layer_version(LayerName=layer, VersionNumber=int(version))
 
     def find(self, clients: Clients, held: Held) -> Made | None:
-        if not held.physical_id:
-            return None
-        found = answer_of(clients.get("lambda").get_layer_version_by_arn, Arn=held.physical_id)
-        return _layer(found) if found else None
+        client = clients.get("lambda")
+        if held.physical_id:
+            found = answer_of(client.get_layer_version_by_arn, Arn=held.physical_id)
+            return _layer(found) if found else None
+        name = held.properties.get("LayerName", held.name)
+        for listed in client.list_layer_versions(LayerName=name, MaxItems=1)["LayerVersions"]:
+            newest = client.get_layer_version(LayerName=name, VersionNumber=listed["Version"])
+            digest = base64.b64decode(newest["Content"]["CodeSha256"]).hex()
+            if digest == held.properties["Content"].get("S3Key"):
+                return _layer(newest)
+        return None
 
 
 def code_of(clients: Clients, properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,10 +87,6 @@ class EventBus(ResourceType):
         made = clients.get("events").create_event_bus(Name=name, Tags=tag_list(properties))
         return Made(name, {"Arn": made["EventBusArn"], "Name": name})
 
-    def update(self, clients: Clients, held: Held, properties: dict[str, Any], changed: Sequence[str]) -> Made:
-        """Only of one whose creation was cut off, which is complete if it is there."""
-        return Made(held.name, dict(held.attributes))
-
     def delete(self, clients: Clients, held: Held) -> None:
         clients.get("events").delete_event_bus(Name=held.name)
 
