@@ -62,7 +62,7 @@ def deploy(
     from rie.deploy.desired import desire
     from rie.deploy.stack import Stack
     from rie.deploy.state import StateFile
-    from rie.deploy.template import read
+    from rie.deploy.template import read, refuse
 
     stack = _stack_name(stack_name, template)
     given = _parameters(parameter or [])
@@ -76,6 +76,8 @@ def deploy(
         report = _Report(as_json)
         running = Stack(file, clients, report.step)
         gone = running.refresh()
+        if desired is not None:
+            refuse(template.name, running.occupied(desired))
         plan = running.plan(desired)
         if dry_run:
             report.plan(stack, plan, gone)

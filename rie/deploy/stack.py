@@ -51,6 +51,22 @@ class Stack:
                 self.state.resources[logical_id] = replace(held, attributes=found.attributes)
         return gone
 
+    def occupied(self, desired: Desired) -> list[str]:
+        """What is wrong with names: those of resources to be made that somebody else has made already."""
+        problems = []
+        for logical_id in desired.order:
+            wanted = desired.wanted(logical_id, desired.scope(self.state))
+            kind = TYPES[wanted.type]
+            if logical_id in self.state.resources or kind.named_by is None:
+                continue
+            if has_unknown({name: wanted.properties.get(name) for name in kind.replacing}):
+                continue  # it will be at something that isn't there yet, and so isn't it
+            asked = Held(logical_id, wanted.type, self._name(kind, wanted), dict(wanted.properties))
+            if self._asking("look for", asked, partial(kind.find, self._clients, asked)) is not None:
+                where = desired.template.where(logical_id)
+                problems.append(f"{where}: there is a {asked.name} already, which is not the stack's")
+        return problems
+
     def plan(self, desired: Desired | None) -> Plan:
         """What `apply` would do; with None, what it takes to delete the stack. Touches nothing."""
         steps: list[Step] = []
@@ -238,8 +254,4 @@ def _delete(clients: Clients, held: Held) -> None:
 
 def _hint(error: Exception) -> str:
     code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-    if code == "BucketNotEmpty":
-        return "; empty it, or give it DeletionPolicy: Retain"
-    if "Exist" in code or "Conflict" in code or "InUse" in code:
-        return "; something of this name, which is not the stack's, may be there already"
-    return ""
+    return "; empty it, or give it DeletionPolicy: Retain" if code == "BucketNotEmpty" else ""

@@ -69,7 +69,10 @@ def test_a_state_is_read_as_it_was_saved_and_belongs_to_its_stack_alone(tmp_path
     file = StateFile(tmp_path / "deep" / "s.json", "s")
     with file.alone():
         file.save(state)
-        with pytest.raises(DeployFailed, match="another deployment of it is running"), StateFile(file.path, "s").alone():
+        with (
+            pytest.raises(DeployFailed, match="another deployment of it is running"),
+            StateFile(file.path, "s").alone(),
+        ):
             pass
     assert file.load() == state
     assert (file.path.stat().st_mode & 0o777) == 0o600
@@ -192,7 +195,9 @@ def test_what_the_translator_refuses_is_told_with_its_line(asked: Any) -> None:
 
 def test_a_service_that_nobody_stands_for_is_named(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    with pytest.raises(TemplateInvalid, match=r"Q \(template.yaml:2\): no endpoint stands for sqs; set AWS_ENDPOINT_URL"):
+    with pytest.raises(
+        TemplateInvalid, match=r"Q \(template.yaml:2\): no endpoint stands for sqs; set AWS_ENDPOINT_URL"
+    ):
         asked(
             "Resources:\n  Q: {Type: AWS::SQS::Queue}\n"
             "  R: {Type: AWS::IAM::Role, Properties: {AssumeRolePolicyDocument: {}}}\n"

@@ -101,7 +101,7 @@ class Role(ResourceType):
             answer_of(client.delete_role_policy, RoleName=name, PolicyName=policy)
         for policy, document in inline_after.items():
             if inline_before.get(policy) != document:
-                client.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text(document))
+                client.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=_policy(document))
 
     def _noted(self, clients: Clients, name: str, properties: Mapping[str, Any]) -> Made:
         path = properties.get("Path", "/")
@@ -120,7 +120,7 @@ class Policy(ResourceType):
     replacing = frozenset({"PolicyName", "Roles"})
 
     def create(self, clients: Clients, name: str, properties: dict[str, Any]) -> Made:
-        policy, document = properties["PolicyName"], text(properties["PolicyDocument"])
+        policy, document = properties["PolicyName"], _policy(properties["PolicyDocument"])
         for role in properties["Roles"] if clients.has("iam") else []:
             clients.get("iam").put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=document)
         return Made(policy)
@@ -139,3 +139,8 @@ class Policy(ResourceType):
             if answer_of(clients.get("iam").get_role_policy, **where) is None:
                 return None
         return Made(policy) if held.physical_id else None
+
+
+def _policy(document: Mapping[str, Any]) -> str:
+    """A document as IAM takes it: SAM's policy templates have no version, which AWS does without and others don't."""
+    return text({"Version": "2012-10-17", **document})
