@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from rie.cli.app import app
 from rie.errors import DeployFailed, TemplateInvalid
 from tests.cloud import Cloud, clouding
-from tests.stub_manager import StubManager, stub_managing
+from tests.stub_manager import ROLE, StubManager, stub_managing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNTIMES = ("--runtime", "nodejs22.x=stub/partial:1", "--runtime", "python3.11=stub/partial:1")
@@ -216,7 +216,9 @@ Resources:
     Type: AWS::SNS::TopicPolicy
     Properties:
       Topics: [!Ref Topic]
-      PolicyDocument: {Version: "2012-10-17", Statement: [{Effect: Allow, Principal: "*", Action: "sns:Publish", Resource: !Ref Topic}]}
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Principal: "*", Action: "sns:Publish", Resource: !Ref Topic}]
   Queue:
     Type: AWS::SQS::Queue
     Properties: {FifoQueue: true, ContentBasedDeduplication: "true", Tags: [{Key: a, Value: b}]}
@@ -225,7 +227,9 @@ Resources:
     Type: AWS::SQS::QueuePolicy
     Properties:
       Queues: [!Ref Plain]
-      PolicyDocument: {Version: "2012-10-17", Statement: [{Effect: Allow, Principal: "*", Action: "sqs:SendMessage", Resource: !GetAtt Plain.Arn}]}
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Principal: "*", Action: "sqs:SendMessage", Resource: !GetAtt Plain.Arn}]
   Table:
     Type: AWS::DynamoDB::Table
     Properties:
@@ -263,7 +267,9 @@ Resources:
         News: {Type: SNS, Properties: {Topic: !Ref Topic, FilterPolicy: {kind: [big]}}}
         Fifo: {Type: SQS, Properties: {Queue: !GetAtt Queue.Arn}}
         Rows: {Type: DynamoDB, Properties: {Stream: !GetAtt Table.StreamArn, StartingPosition: LATEST}}
-        Data: {Type: Kinesis, Properties: {Stream: !GetAtt Stream.Arn, StartingPosition: LATEST, ParallelizationFactor: 2}}
+        Data:
+          Type: Kinesis
+          Properties: {Stream: !GetAtt Stream.Arn, StartingPosition: LATEST, ParallelizationFactor: 2}
         Daily: {Type: Schedule, Properties: {Schedule: rate(1 day)}}
         Own: {Type: EventBridgeRule, Properties: {EventBusName: !Ref Bus, Pattern: {source: [mine]}}}
 Outputs:
@@ -355,13 +361,14 @@ def test_a_deployment_that_fails_says_what_is_there_and_goes_on_when_mended(
     text = (
         "Resources:\n"
         "  Good: {Type: AWS::SQS::Queue}\n"
-        "  Bad: {Type: AWS::SQS::Queue, DependsOn: Good, Properties: {DelaySeconds: 7000}}\n"
+        "  Bad:\n    Type: AWS::Lambda::Function\n    DependsOn: Good\n"
+        "    Properties: {Code: src, Handler: app.handler, Role: ROLE, Runtime: python3.11, Timeout: 7000}\n"
         "  Last: {Type: AWS::SQS::Queue, DependsOn: Bad}\n"
     )
-    deploy = deploying("fails", text)
+    deploy = deploying("fails", text.replace("ROLE", ROLE))
     with pytest.raises(DeployFailed) as failed:
         deploy()
-    assert "cannot create Bad (AWS::SQS::Queue)" in str(failed.value)
+    assert "cannot create Bad (AWS::Lambda::Function)" in str(failed.value)
     assert "1 resources of the stack are there" in str(failed.value)
     assert len(queues(cloud, "fails")) == 1
     deploy.edit("7000", "7")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rie.deploy.clients import Clients
-from rie.deploy.resources.base import Made, ResourceType, answer_of, only, shaped, tag_list, tags
+from rie.deploy.resources.base import Made, ResourceType, answer_of, only, shaped, tag_list, tags, text
 from rie.deploy.state import Held
 
 
@@ -54,7 +54,10 @@ class Table(ResourceType):
         updatable = "BillingMode DeletionProtectionEnabled ProvisionedThroughput SSESpecification TableClass"
         wanted = {key: value for key, value in only(_table(properties), *updatable.split()).items() if key in changed}
         if "StreamSpecification" in changed:
-            wanted["StreamSpecification"] = _table(properties).get("StreamSpecification") or {"StreamEnabled": False}
+            stream = _table(properties).get("StreamSpecification", {"StreamEnabled": False})
+            there = client.describe_table(TableName=held.name)["Table"].get("StreamSpecification")
+            if stream != (there or {"StreamEnabled": False}):  # what is enabled can't be enabled
+                wanted["StreamSpecification"] = stream
         if wanted:
             client.update_table(**shaped(client, "UpdateTable", {"TableName": held.name, **wanted}))
         self._beside(client, held.name, properties, changed)
@@ -77,7 +80,7 @@ class Table(ResourceType):
 
     def _beside(self, client: Any, name: str, properties: Mapping[str, Any], changed: Sequence[str]) -> None:
         lives, recovery = "TimeToLiveSpecification", "PointInTimeRecoverySpecification"
-        if lives in changed and lives in properties:
+        if lives in changed and lives in properties and not _lives(client, name, properties[lives]):
             wanted = {"TableName": name, lives: properties[lives]}
             client.update_time_to_live(**shaped(client, "UpdateTimeToLive", wanted))
         if recovery in changed and recovery in properties:
@@ -148,6 +151,14 @@ def _table(properties: Mapping[str, Any]) -> dict[str, Any]:
         renamed = {"SSEEnabled": "Enabled"}
         wanted["SSESpecification"] = {renamed.get(key, key): value for key, value in encryption.items()}
     return wanted
+
+
+def _lives(client: Any, name: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether items' time to live is as wanted: what is enabled can't be enabled."""
+    told = client.describe_time_to_live(TableName=name).get("TimeToLiveDescription", {})
+    is_enabled = told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
+    is_wanted = text(wanted.get("Enabled")) == "true"
+    return is_enabled == is_wanted and (not is_enabled or told.get("AttributeName") == wanted.get("AttributeName"))
 
 
 def _await_table(client: Any, name: str) -> Made:
