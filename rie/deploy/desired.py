@@ -139,7 +139,7 @@ def _unsupported(
     for logical_id, resource in resources.items():
         kind = TYPES.get(resource["Type"])
         if kind is None:
-            problems.append(f"{template.where(logical_id)}: {resource['Type']} is not supported{_way_out(resource)}")
+            problems.append(f"{template.where(logical_id)}: {resource['Type']} is not supported")
         elif kind.service not in RECORDED_ONLY and not clients.has(kind.service):
             lacking.setdefault(kind.service, []).append(template.where(logical_id))
         for name in ("DeletionPolicy", "UpdateReplacePolicy"):
@@ -155,12 +155,6 @@ def _unsupported(
         for service, where in lacking.items()
     ]
     return problems
-
-
-def _way_out(resource: Mapping[str, Any]) -> str:
-    if str(resource["Type"]).startswith("AWS::ApiGateway"):
-        return " (events of type Api and HttpApi make it); a FunctionUrlConfig gives a function an address"
-    return ""
 
 
 def _wrong(desired: Desired, clients: Clients) -> list[str]:

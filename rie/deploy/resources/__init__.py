@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rie.deploy.resources import around_functions, buckets, functions, queues, roles, rules, streams, topics
+from rie.deploy.resources import apis, around_functions, buckets, functions, queues, roles, rules, streams, topics
 from rie.deploy.resources.base import ResourceType
 
 TYPES: dict[str, ResourceType] = {
@@ -28,6 +28,11 @@ TYPES: dict[str, ResourceType] = {
         rules.Rule(),
         rules.EventBus(),
         rules.LogGroup(),
+        apis.HttpApi(),
+        apis.HttpStage(),
+        apis.RestApi(),
+        apis.Deployment(),
+        apis.RestStage(),
         roles.Role(),
         roles.Policy(),
     )
