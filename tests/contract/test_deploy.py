@@ -285,7 +285,16 @@ Resources:
           Properties: {Stream: !GetAtt Stream.Arn, StartingPosition: LATEST, ParallelizationFactor: 2}
         Daily: {Type: Schedule, Properties: {Schedule: rate(1 day)}}
         Own: {Type: EventBridgeRule, Properties: {EventBusName: !Ref Bus, Pattern: {source: [mine]}}}
+  Web:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionUrlConfig: {AuthType: NONE, Cors: {AllowOrigins: ["*"]}}
+      Events:
+        Pet: {Type: HttpApi, Properties: {Path: "/pets/{id}", Method: get}}
+        Rest: {Type: HttpApi}
+        Old: {Type: Api, Properties: {Path: "/old/{proxy+}", Method: any}}
 Outputs:
+  Url: {Value: !GetAtt WebUrl.FunctionUrl}
   Alias: {Value: !Ref Worker.Alias}
   Plain: {Value: !GetAtt Plain.QueueName}
 """
@@ -313,6 +322,15 @@ def test_a_template_of_every_type_is_deployed_kept_changed_and_deleted(
     rules = cloud.client("events").list_rules(EventBusName="everything-bus")["Rules"]
     assert json.loads(rules[0]["EventPattern"]) == {"source": ["mine"]}
     assert cloud.client("dynamodb").list_tables()["TableNames"]
+    web = deployed["resources"]["Web"]["physicalId"]
+    assert deployed["outputs"]["Url"] == client.get_function_url_config(FunctionName=web)["FunctionUrl"]
+    api_id = deployed["resources"]["ServerlessHttpApi"]["physicalId"]
+    routes = cloud.client("apigatewayv2").get_routes(ApiId=api_id)["Items"]
+    assert {each["RouteKey"] for each in routes} == {"GET /pets/{id}", "$default"}
+    rest_id = deployed["resources"]["ServerlessRestApi"]["physicalId"]
+    listed = cloud.client("apigateway").get_resources(restApiId=rest_id, embed=["methods"])["items"]
+    proxied = next(each for each in listed if each["path"] == "/old/{proxy+}")["resourceMethods"]["ANY"]
+    assert f":function:{web}/invocations" in proxied["methodIntegration"]["uri"]
 
     assert deploy()["done"] == []
     deploy.edit("...", "return 1", "src/app.py")
@@ -324,7 +342,13 @@ def test_a_template_of_every_type_is_deployed_kept_changed_and_deleted(
     deploy.edit("DisplayName: news", "DisplayName: others")
     deploy.edit("rate(1 day)", "rate(2 days)")
     deploy.edit("ParallelizationFactor: 2", "ParallelizationFactor: 3")
-    assert set(actions(deploy())) == {"Worker", "Stream", "Topic", "WorkerDaily", "WorkerData"}
+    deploy.edit("/pets/", "/cats/")
+    deploy.edit("/old/", "/older/")
+    again = set(actions(deploy()))
+    assert again >= {"Worker", "Stream", "Topic", "WorkerDaily", "WorkerData", "ServerlessHttpApi", "ServerlessRestApi"}
+    assert not again & {"Queue", "Plain", "Table", "Bucket", "WorkerRole", "Web"}
+    routes = cloud.client("apigatewayv2").get_routes(ApiId=api_id)["Items"]
+    assert {each["RouteKey"] for each in routes} == {"GET /cats/{id}", "$default"}
     assert "Concurrency" not in client.get_function(FunctionName=worker)
 
     deploy("--delete")
@@ -361,7 +385,7 @@ def test_a_deployment_killed_on_its_way_is_run_again_to_its_end(
         process.send_signal(signal.SIGKILL)
         process.communicate()
     resources = deploy()["resources"]
-    assert len(functions(manager, "killed")) == 1
+    assert len(functions(manager, "killed")) == 2
     assert len(queues(cloud, "killed")) == 2
     assert len(manager.client().list_event_source_mappings()["EventSourceMappings"]) == 3
     assert len(resources) == len(json.loads(deploy.state.read_text())["resources"])

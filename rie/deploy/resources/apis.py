@@ -110,16 +110,12 @@ class HttpStage(ResourceType):
     attributes = frozenset()
     known = frozenset({"ApiId", "AutoDeploy", "Description", "StageName", "StageVariables", "Tags"})
     required = frozenset({"ApiId", "StageName"})
-    replacing = frozenset({"ApiId", "StageName"})
+    replacing = known
+    is_deleted_first = True
 
     def create(self, clients: Clients, name: str, properties: dict[str, Any]) -> Made:
         wanted = only(properties, "ApiId", "Description", "StageName", "StageVariables")
         clients.get(self.service).create_stage(AutoDeploy=True, **wanted)
-        return Made(properties["StageName"])
-
-    def update(self, clients: Clients, held: Held, properties: dict[str, Any], changed: Sequence[str]) -> Made:
-        wanted = {"StageVariables": {}, **only(properties, "ApiId", "Description", "StageName", "StageVariables")}
-        clients.get(self.service).update_stage(**wanted)
         return Made(properties["StageName"])
 
     def delete(self, clients: Clients, held: Held) -> None:
