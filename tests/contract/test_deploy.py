@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,16 +190,24 @@ def test_the_upload_example_is_woken_by_its_bucket_and_by_its_queue(
     assert policy["Statement"][0]["Principal"] == {"Service": "s3.amazonaws.com"}
 
     cloud.client("sqs").send_message(QueueUrl=outputs["QueueUrl"], MessageBody="work")
-    cloud.client("s3").put_object(Bucket=outputs["Bucket"], Key="a file", Body=b"12345")
 
     def logged(function: str) -> list[str]:
-        path = f"/_rie/functions/{function}/logs"
-        return [line["message"] for line in stream(recording.endpoint, path) if "EVENT" in line["message"]]
+        url = f"{recording.endpoint}/_rie/logs?group=/aws/lambda/{function}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = [str(json.loads(line)["text"]) for line in answer.read().splitlines()]
+        return [line for line in lines if line.startswith("EVENT ")]
 
-    assert '"body":"work"' in wait_for(lambda: logged(outputs["OnTaskName"]), "the queue woke nobody")[0]
+    def is_tapped() -> bool:
+        return "QueueConfigurations" in s3.get_bucket_notification_configuration(Bucket=outputs["Bucket"])
+
+    s3 = cloud.client("s3")
+    wait_for(is_tapped, "the manager does not listen to the bucket")
+    s3.put_object(Bucket=outputs["Bucket"], Key="a file", Body=b"12345")
+    told = wait_for(lambda: logged(outputs["OnTaskName"]), "the queue woke nobody")[0]
+    assert json.loads(told.removeprefix("EVENT "))["Records"][0]["body"] == "work"
     arrived = wait_for(lambda: logged(outputs["OnUploadName"]), "the bucket woke nobody")[0]
-    assert '"key":"a+file"' in arrived
-    cloud.client("s3").delete_object(Bucket=outputs["Bucket"], Key="a file")
+    assert json.loads(arrived.removeprefix("EVENT "))["Records"][0]["s3"]["object"]["key"] == "a+file"
+    s3.delete_object(Bucket=outputs["Bucket"], Key="a file")
 
     deploy.edit("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
     again = deploy("--parameter", f"BucketName=uploads-{language}")
