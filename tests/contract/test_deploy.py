@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,13 @@ from tests.cloud import Cloud, clouding
 from tests.stub_manager import ROLE, StubManager, stub_managing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-RUNTIMES = ("--runtime", "nodejs22.x=stub/partial:1", "--runtime", "python3.11=stub/partial:1")
+
+
+def runtimes(behaviour: str) -> tuple[str, ...]:
+    """Both languages' functions do what the stub engine's of that name does."""
+    images = (f"{runtime}=stub/{behaviour}:1" for runtime in ("nodejs22.x", "python3.11"))
+    return tuple(argument for image in images for argument in ("--runtime", image))
+
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -36,7 +43,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def manager(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubManager]:
-    with stub_managing(tmp_path_factory.mktemp("manager"), *RUNTIMES, **cloud.environment) as running:
+    with stub_managing(tmp_path_factory.mktemp("manager"), *runtimes("partial"), **cloud.environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def recording(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubManager]:
+    """A manager whose functions log their events."""
+    with stub_managing(tmp_path_factory.mktemp("recording"), *runtimes("record"), **cloud.environment) as running:
         yield running
 
 
@@ -79,7 +93,7 @@ def deploying(manager: StubManager, cloud: Cloud, tmp_path: Path) -> Iterator[An
     """Makes a Deploy from an example's name or a template's text; what it deployed is deleted after the test."""
     made: list[Deploy] = []
 
-    def make(name: str, text: str | None = None) -> Deploy:
+    def make(name: str, text: str | None = None, at: StubManager = manager) -> Deploy:
         directory = tmp_path / name
         if text is None:
             shutil.copytree(EXAMPLES / name, directory)
@@ -87,7 +101,7 @@ def deploying(manager: StubManager, cloud: Cloud, tmp_path: Path) -> Iterator[An
             (directory / "src").mkdir(parents=True)
             (directory / "template.yaml").write_text(text)
             (directory / "src" / "app.py").write_text("def handler(event, context): ...")
-        made.append(Deploy(directory, {**cloud.environment, "AWS_ENDPOINT_URL_LAMBDA": manager.endpoint}))
+        made.append(Deploy(directory, {**cloud.environment, "AWS_ENDPOINT_URL_LAMBDA": at.endpoint}))
         return made[-1]
 
     yield make
@@ -162,30 +176,38 @@ def test_the_orders_example_runs_sets_aside_and_changes_only_what_changed(
 
 
 @pytest.mark.parametrize("language", ["nodejs", "python"])
-def test_the_upload_example_has_a_bucket_and_a_queue_that_name_their_functions(
-    deploying: Any, manager: StubManager, cloud: Cloud, language: str
+def test_the_upload_example_is_woken_by_its_bucket_and_by_its_queue(
+    deploying: Any, recording: StubManager, cloud: Cloud, language: str
 ) -> None:
     stack = f"upload-and-queue-{language}"
-    deploy = deploying(stack)
+    deploy = deploying(stack, at=recording)
     outputs = deploy("--parameter", f"BucketName=uploads-{language}")["outputs"]
     told = cloud.client("s3").get_bucket_notification_configuration(Bucket=outputs["Bucket"])
     configured = told["LambdaFunctionConfigurations"][0]
-    arn = manager.client().get_function_configuration(FunctionName=outputs["OnUploadName"])["FunctionArn"]
+    arn = recording.client().get_function_configuration(FunctionName=outputs["OnUploadName"])["FunctionArn"]
     assert (configured["LambdaFunctionArn"], configured["Events"]) == (arn, ["s3:ObjectCreated:*"])
-    policy = json.loads(manager.client().get_policy(FunctionName=outputs["OnUploadName"])["Policy"])
+    policy = json.loads(recording.client().get_policy(FunctionName=outputs["OnUploadName"])["Policy"])
     assert policy["Statement"][0]["Principal"] == {"Service": "s3.amazonaws.com"}
 
     cloud.client("sqs").send_message(QueueUrl=outputs["QueueUrl"], MessageBody="work")
-    count = {"QueueUrl": outputs["QueueUrl"], "AttributeNames": ["All"]}
 
-    def is_done() -> bool:
-        attributes = cloud.client("sqs").get_queue_attributes(**count)["Attributes"]
-        left = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        return all(attributes[name] == "0" for name in left)
+    def logged(function: str) -> list[str]:
+        url = f"{recording.endpoint}/_rie/logs?group=/aws/lambda/{function}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = [str(json.loads(line)["text"]) for line in answer.read().splitlines()]
+        return [line for line in lines if line.startswith("EVENT ")]
 
-    wait_for(is_done, "the queue's function was not invoked")
-    answer = manager.client().invoke(FunctionName=outputs["OnTaskName"], Payload=b'{"Records": []}')
-    assert json.load(answer["Payload"]) == {"batchItemFailures": []}
+    def is_tapped() -> bool:
+        return "QueueConfigurations" in s3.get_bucket_notification_configuration(Bucket=outputs["Bucket"])
+
+    s3 = cloud.client("s3")
+    wait_for(is_tapped, "the manager does not listen to the bucket")
+    s3.put_object(Bucket=outputs["Bucket"], Key="a file", Body=b"12345")
+    told = wait_for(lambda: logged(outputs["OnTaskName"]), "the queue woke nobody")[0]
+    assert json.loads(told.removeprefix("EVENT "))["Records"][0]["body"] == "work"
+    arrived = wait_for(lambda: logged(outputs["OnUploadName"]), "the bucket woke nobody")[0]
+    assert json.loads(arrived.removeprefix("EVENT "))["Records"][0]["s3"]["object"]["key"] == "a+file"
+    s3.delete_object(Bucket=outputs["Bucket"], Key="a file")
 
     deploy.edit("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
     again = deploy("--parameter", f"BucketName=uploads-{language}")
