@@ -50,7 +50,7 @@ from rie.gateway.door import Gateway
 from rie.iam.caller import Identity
 from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
 from rie.iam.sessions import Credentials, Sessions, master_key
-from rie.iam.setup import authentication_for, role_credentials_for
+from rie.iam.setup import are_roles_known_here, authentication_for, role_credentials_for
 from rie.invoke.access import Access
 from rie.invoke.directory import Directory
 from rie.invoke.durable import DurableRuns
@@ -123,6 +123,7 @@ def engine_for(settings: Settings) -> Engine:
             state_dir=settings.data / "sandboxes",
             owner=_owner(settings.data),
             network=settings.network,
+            host_urls=tuple(_endpoints(settings).values()),
         ),
     )
 
@@ -200,7 +201,7 @@ class Node:
         preparation = Preparation(engine.resolve, engine.prepare, runtimes, code)
         pool = Pool(
             engine,
-            _pool_settings(settings),
+            _pool_settings(settings, engine),
             lambda environment: _sink(logs, delivery, environment),
             no_credentials if roles is None else _credentials_of(roles, settings),
             preparation.mounts,
@@ -368,9 +369,20 @@ def _gateway(invoker: Invoker, clients: Clients, scope: Scope, settings: Setting
     return Gateway(invoker, scope, define, settings.routes)
 
 
-def _pool_settings(settings: Settings) -> PoolSettings:
-    endpoint = settings.function_endpoint_url
-    variables = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+def _endpoints(settings: Settings) -> dict[str, str]:
+    """What functions may reach of this host's, by the variables that tell them so.
+
+    This API is among it only where it asks everybody for a signature, and functions have credentials for one.
+    """
+    found = {"AWS_ENDPOINT_URL": settings.function_endpoint_url or ""}
+    if settings.port and are_roles_known_here(settings, os.environ):
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        found["AWS_ENDPOINT_URL_LAMBDA"] = f"http://{host}:{settings.port}"
+    return {name: url for name, url in found.items() if url}
+
+
+def _pool_settings(settings: Settings, engine: Engine) -> PoolSettings:
+    variables = {name: engine.url_inside(url) for name, url in _endpoints(settings).items()}
     return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables, settings.freeze_s)
 
 

@@ -119,6 +119,9 @@ class Engine(Protocol):
         Raises EngineUnavailable with what to do about it.
         """
 
+    def url_inside(self, url: str) -> str:
+        """By which URL a sandbox reaches one of `EngineSettings.host_urls`; others stay as they are. After `check`."""
+
     async def resolve(self, reference: str, architecture: str) -> Image:
         """Turn what a user typed ("host/repo:tag" or "host/repo@sha256:…") into a pinned image.
 

@@ -16,7 +16,8 @@ class EngineSettings:
     hosts ("registry:5000") to reach by plain HTTP besides this machine's own; `parallel_starts` how many sandboxes may
     be starting at a time;
     `docker_host` the engine's address, None for DOCKER_HOST or the usual socket; `images` where the daemonless engine
-    unpacks images, None for beside `state_dir`; `prepared` how many sandboxes it keeps ready ahead.
+    unpacks images, None for beside `state_dir`; `prepared` how many sandboxes it keeps ready ahead; `host_urls`
+    endpoints on this host that sandboxes may reach, and nothing else of the host (`Engine.url_inside`).
     """
 
     bundle: Path
@@ -28,3 +29,4 @@ class EngineSettings:
     docker_host: str | None = None
     images: Path | None = None
     prepared: int = 4
+    host_urls: tuple[str, ...] = ()

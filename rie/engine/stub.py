@@ -164,6 +164,10 @@ class StubEngine:
         """See `Engine.check`."""
         return "stub, in this process, without isolation"
 
+    def url_inside(self, url: str) -> str:
+        """See `Engine.url_inside`: functions run in this process."""
+        return url
+
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`; the digest is the sha256 of the reference."""
         target = parse(reference.removeprefix(LOCAL))

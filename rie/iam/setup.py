@@ -42,14 +42,23 @@ def add_key(settings: Settings, user: str, **members: object) -> str:
     return access_key
 
 
+def are_roles_known_here(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether functions have credentials that this manager gave out, and asks them for."""
+    return settings.auth and static_source(environ) is None and _kind(settings, environ) == "own"
+
+
+def _kind(settings: Settings, environ: Mapping[str, str]) -> str:
+    if settings.role_credentials != "auto":
+        return settings.role_credentials
+    return "sts" if any(environ.get(name) for name in ENDPOINTS) else "own"
+
+
 def role_credentials_for(settings: Settings, sessions: Sessions, environ: Mapping[str, str]) -> RoleCredentials | None:
     """What gives functions their roles' credentials; None where they get none. Raises SettingsError."""
     static = static_source(environ)
     if static is not None:
         return RoleCredentials(static)
-    kind = settings.role_credentials
-    if kind == "auto":
-        kind = "sts" if any(environ.get(name) for name in ENDPOINTS) else "own"
+    kind = _kind(settings, environ)
     if kind == "none":
         return None
     if kind == "own":

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from rie.engine.oci import bridges
 from tests.contract.conftest import Case, begin, connect, probe, run
@@ -126,5 +127,28 @@ def test_a_network_can_be_denied(oci_case: Case) -> None:
             names = [line.partition(":")[0].strip() for line in found["read"].splitlines()[2:]]
             assert names == ["lo"]
             assert bridges.aliases() == {} or oci_case.settings.owner not in str(bridges.aliases())
+
+    run(test())
+
+
+def test_an_endpoint_of_the_host_is_reached_by_its_passage_and_nothing_else_is(oci_case: Case) -> None:
+    async def test() -> None:
+        with listening("127.0.0.1") as allowed, listening("127.0.0.1") as other:
+            url = f"http://localhost:{allowed}"
+            oci_case.settings = replace(oci_case.settings, host_urls=(url, "http://192.0.2.1"))
+            async with oci_case.engine() as engine:
+                inside = urlsplit(engine.url_inside(url))
+                networks = (None, "blue", "none")
+                open_door, *closed = [
+                    await connect(await oci_case.start(engine, "probe", f"s-{number}", network=network))
+                    for number, network in enumerate(networks)
+                ]
+                place = [inside.hostname, inside.port]
+                assert (await open_door.invoke({"connect": place})).json()["connect"] is None
+                for port in (allowed, other, (inside.port or 0) + 1):
+                    target = [inside.hostname, port]
+                    assert (await open_door.invoke({"connect": target})).json()["connect"] == "Connection refused"
+                for door in closed:
+                    assert (await door.invoke({"connect": place})).json()["connect"] == "Connection refused"
 
     run(test())

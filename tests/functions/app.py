@@ -144,6 +144,28 @@ def connect(event, context):
     return None
 
 
+def listen(event, context):
+    """Take connections on a port from now on; the own address."""
+    import socket
+
+    STATE["listener"] = socket.create_server(("0.0.0.0", event["port"]))
+    return socket.gethostbyname(socket.gethostname())
+
+
+def fetch(event, context):
+    """Make an HTTP request."""
+    import urllib.error
+    import urllib.request
+
+    body = event["body"].encode() if "body" in event else None
+    request = urllib.request.Request(event["url"], body, event.get("headers", {}))
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return {"status": response.status, "body": response.read().decode()}
+    except urllib.error.HTTPError as error:
+        return {"status": error.code}
+
+
 def large(event, context):
     return "x" * event["bytes"]
 
@@ -177,6 +199,8 @@ VERBS = {
     "large": large,
     "call": call,
     "connect": connect,
+    "listen": listen,
+    "fetch": fetch,
 }
 
 if __name__ == "__main__":

@@ -78,6 +78,16 @@ class Client:
             info = self._client(QUICK_S).info()
         return f"Docker {info['ServerVersion'].split('+')[0]}, {info['Driver']}, cgroup v{info['CgroupVersion']}"
 
+    def gateway(self, network: str) -> str | None:
+        """By which address containers of a network see this host; None where they don't. Raises EngineUnavailable."""
+        with self._reaching(f"inspect network {network}"):
+            try:
+                found = self._client(QUICK_S).inspect_network(network)
+            except errors.NotFound:
+                return None
+        configured = (found.get("IPAM") or {}).get("Config") or []
+        return next((each["Gateway"] for each in configured if each.get("Gateway")), None)
+
     def image(self, reference: str) -> ImageFacts | None:
         """What is known of an image here, None if it is not here."""
         facts = self._inspect(reference)

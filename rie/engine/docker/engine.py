@@ -19,6 +19,7 @@ from rie.engine.docker.holdings import Holdings
 from rie.engine.docker.sandbox import DockerSandbox
 from rie.engine.docker.watch import Watch
 from rie.engine.instance import Instance, sandboxes_in, sweep
+from rie.engine.passages import Passage, at_the_gateway, url_inside
 from rie.engine.roster import Roster
 from rie.engine.settings import EngineSettings
 from rie.errors import EngineUnavailable, ImageInvalid, ImageNotFound, SettingsError
@@ -57,14 +58,22 @@ class DockerEngine:
         self._roster: Roster[DockerSandbox] = Roster(settings.parallel_starts)
         self._preparing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._images: dict[str, ImageFacts] = {}
+        self._passages: tuple[Passage, ...] = ()
 
     async def check(self) -> str:
         """See `Engine.check`; the line ends with what is not as good as it could be on this machine."""
         line = await self.call(self.client.describe)
+        if self._settings.host_urls:
+            gateway = await self.call(self.client.gateway, self._settings.network)
+            self._passages = at_the_gateway(self._settings.host_urls, gateway) if gateway else ()
         if not (self._settings.bundle / "bootstrap").exists():
             raise EngineUnavailable(f"cannot run sandboxes: there is no bundle at {self._settings.bundle}")
         why = storage.unavailable()
         return f"{line}, /tmp in the function's memory ({why})" if why else line
+
+    def url_inside(self, url: str) -> str:
+        """See `Engine.url_inside`; an endpoint must listen at the gateway, or on every address, to be reached."""
+        return url_inside(url, self._passages)
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`."""

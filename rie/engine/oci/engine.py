@@ -15,14 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import psutil
+
 from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.instance import Instance, sandboxes_in, sweep
 from rie.engine.oci import bridges, holdings
 from rie.engine.oci.borrowed import Borrowed
+from rie.engine.oci.carrier import Carrier
 from rie.engine.oci.network import NONE, Networks
 from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.oci.spawner import Spawner
 from rie.engine.oci.stock import Blank, Stock
+from rie.engine.passages import through_the_manager, url_inside
 from rie.engine.roster import Roster
 from rie.engine.settings import EngineSettings
 from rie.errors import EngineUnavailable, HostFault, SettingsError
@@ -98,6 +102,9 @@ class OciEngine:
             raise SettingsError(f"cannot use owner {settings.owner!r}: it must be letters, digits and _ . - only")
         self._settings = settings
         self._images = images or _images(settings)
+        own = {each.address for all_of_one in psutil.net_if_addrs().values() for each in all_of_one}
+        has_network = settings.network != NONE
+        self._passages = through_the_manager(settings.host_urls, own) if has_network else ()
         self._borrowed = Borrowed(self._images, _directory(settings) / "borrowed", settings.docker_host)
         # A directory per owner: reconciling one owner's must not touch another's.
         self._state_dir = settings.state_dir / settings.owner
@@ -128,6 +135,10 @@ class OciEngine:
         if self._settings.network != NONE and (no_network := bridges.unavailable()):
             line += f", no network ({no_network})"
         return line
+
+    def url_inside(self, url: str) -> str:
+        """See `Engine.url_inside`; those of `EngineSettings.host_urls` are reached through the manager."""
+        return url_inside(url, self._passages)
 
     async def resolve(self, reference: str, architecture: str) -> Image:
         """See `Engine.resolve`."""
@@ -219,7 +230,8 @@ class OciEngine:
             self._spawner = Spawner(self._settings.bundle, instance.directory / "stage")
             self._networks = Networks(self._mark, instance.token)
             size = self._settings.prepared
-            self._stock = Stock(self._spawner, self._groups, self._networks, instance, size)
+            carrier = Carrier(self._passages)
+            self._stock = Stock(self._spawner, self._groups, self._networks, carrier, instance, size)
         return self._stock, instance
 
     def _reconcile(self, instance: Instance) -> int:

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ class Spawner:
         self._ordered: dict[int, asyncio.Future[Child]] = {}
         self._children: dict[int, Child] = {}
 
-    async def order(self, groups: list[str], port: Port | None, device: str, device_options: str) -> Child:
+    async def order(
+        self, groups: list[str], port: Port | None, device: str, device_options: str, listen: Sequence[tuple[str, int]]
+    ) -> Child:
         """Have a sandbox begun, as launcher.blank.Order has it. Raises EngineUnavailable."""
         control = await self._running()
         number = next(self._numbers)
@@ -59,6 +62,7 @@ class Spawner:
             "port": asdict(port) if port else None,
             "device": device,
             "device_options": device_options,
+            "listen": list(listen),
         }
         try:
             control.send(json.dumps(message).encode())

@@ -7,10 +7,12 @@ import contextlib
 import itertools
 import os
 import signal
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, field
 
 from rie.engine.instance import Instance
 from rie.engine.oci import disks
+from rie.engine.oci.carrier import Carrier
 from rie.engine.oci.network import Networks, Port
 from rie.engine.oci.spawner import Child, Spawner
 from rie.errors import HostFault, SandboxFailed
@@ -21,28 +23,42 @@ from rie.limits.groups import Group, Groups
 QUIET_S = 0.2
 READY_S = 60.0  # milliseconds, but for a machine that has far more to do than it can
 END_S = 10.0  # what the kernel may take to end a killed process
+MAX_PASSAGES = 16
 READY = b"ready\n"  # launcher.blank.READY
 
 
 @dataclass(slots=True)
 class Blank:
-    """One of them; `network` names where it is plugged in, `tmp_mb` the size of its /tmp, 0 if it has none yet."""
+    """One of them; `network` names where it is plugged in, `tmp_mb` the size of its /tmp, 0 if it has none yet.
+
+    `passages` carry what it sends to endpoints of this host, until they are cancelled.
+    """
 
     child: Child
     group: Group
     network: str
     port: Port | None
     tmp_mb: int
+    passages: list[asyncio.Task[None]] = field(default_factory=list)
 
 
 class Stock:
     """Owned by the event loop. `take` one, and `give_back` in the end what was taken, used or not."""
 
-    def __init__(self, spawner: Spawner, groups: Groups, networks: Networks, instance: Instance, size: int) -> None:
+    def __init__(
+        self,
+        spawner: Spawner,
+        groups: Groups,
+        networks: Networks,
+        carrier: Carrier,
+        instance: Instance,
+        size: int,
+    ) -> None:
         """`size` is how many are kept ready for the network and the size of /tmp that were asked for last."""
         self._spawner = spawner
         self._groups = groups
         self._networks = networks
+        self._carrier = carrier
         self._instance = instance
         self._size = size
         self._numbers = itertools.count(1)
@@ -74,6 +90,8 @@ class Stock:
     async def give_back(self, blank: Blank) -> None:
         """End its processes and remove what was made for it. Raises HostFault; then what is left is `reconcile`'s."""
         child = blank.child
+        for passage in blank.passages:
+            passage.cancel()
         try:
             if not child.ended.done():
                 with contextlib.suppress(OSError):
@@ -124,7 +142,8 @@ class Stock:
             self._networks.give_back(network, port)
             raise
         try:
-            child = await self._spawner.order(group.doors, port, device, storage.MOUNT_OPTIONS)
+            listen = [passage.inside for passage in self._carrier.passages] if port and port.is_outbound else []
+            child = await self._spawner.order(group.doors, port, device, storage.MOUNT_OPTIONS, listen)
         except BaseException:
             self._networks.give_back(network, port)
             await asyncio.to_thread(group.remove)
@@ -152,12 +171,15 @@ class Stock:
         channel = blank.child.channel
         channel.setblocking(False)
         line = b""
+        listeners: list[socket.socket] = []
         try:
             async with asyncio.timeout(READY_S):
-                while not line.endswith(b"\n") and (data := await asyncio.get_running_loop().sock_recv(channel, 4096)):
+                while not line.endswith(b"\n") and (data := await _receive(channel, listeners)):
                     line += data
         except (OSError, TimeoutError) as error:
             line = str(error).encode() or b"it is not ready in time"
+        if listeners:
+            blank.passages = self._carrier.open(listeners)
         if line != READY:
             await self.give_back(blank)
             why = line.decode("utf-8", "replace").strip().removeprefix("error ") or "its process has ended"
@@ -180,3 +202,20 @@ class Stock:
                 self._ready.append(await self._make(*self._wanted))
             except HostFault:
                 return  # whoever starts a sandbox next hears of it
+
+
+async def _receive(channel: socket.socket, listeners: list[socket.socket]) -> bytes:
+    """The next bytes on a blank's channel; the sockets that come with them are added to `listeners`."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(channel.fileno(), readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(channel.fileno())
+    data, descriptors, _, _ = socket.recv_fds(channel, 4096, MAX_PASSAGES)
+    for descriptor in descriptors:
+        listener = socket.socket(fileno=descriptor)
+        listener.setblocking(False)
+        listeners.append(listener)
+    return data

@@ -69,8 +69,11 @@ class Launcher:
             return False
         order = json.loads(message)
         port = blank.Port(**order["port"]) if order["port"] else None
+        listen = [(address, number) for address, number in order["listen"]]
         try:
-            self._make(order["number"], blank.Order(order["groups"], port, order["device"], order["device_options"]))
+            self._make(
+                order["number"], blank.Order(order["groups"], port, order["device"], order["device_options"], listen)
+            )
         except OSError as error:
             self._send({"kind": "failed", "number": order["number"], "why": str(error)})
         return True

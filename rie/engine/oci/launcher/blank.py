@@ -1,11 +1,13 @@
 """The life of one sandbox's first process: prepared without knowing its function, then told, closed, and become PID 1.
 
 It is a fork of the launcher, which has imported the bootstrap, so that nothing has to be executed or imported when the
-function is known. Its channel to the manager carries, in this order: "ready" or "error <why>"; from the manager, the
-sandbox as JSON with its length before it; "started" or "error <why>"; then whatever the bootstrap says on its standard
-error.
+function is known. Its channel to the manager carries, in this order: "ready", with the sockets that listen in here for
+the manager, or "error <why>"; from the manager, the sandbox as JSON with its length before it; "started" or "error
+<why>"; then whatever the bootstrap says on its standard error.
 """
 
+import _socket
+import array
 import json
 import os
 import sys
@@ -26,6 +28,7 @@ NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | ke
 LOOPBACK = 1  # its index in every network namespace
 INTERFACE = "eth0"
 SIGKILL = 9
+BACKLOG = 64
 
 
 class Port(Record):
@@ -43,13 +46,15 @@ class Port(Record):
 class Order(Record):
     """What a sandbox can have before its function is known.
 
-    Control groups to join (files), a port or None, a block device with a /tmp and how to mount it, or "".
+    Control groups to join (files), a port or None, a block device with a /tmp and how to mount it, or "", and where to
+    listen for the manager: addresses and ports of the sandbox's own loopback.
     """
 
     groups: "list[str]"
     port: "Port | None"
     device: str
     device_options: str
+    listen: "list[tuple[str, int]]"
 
 
 def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, has_bootstrap: bool) -> "NoReturn":
@@ -58,7 +63,7 @@ def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, 
     try:
         kernel.die_with_parent(SIGKILL)
         _prepare(order, stage)
-        os.write(channel, READY)
+        _hand_over(channel, order.listen)
         message = _receive(channel)
         if message:
             sandbox = plan.read(json.loads(message))
@@ -108,6 +113,23 @@ def _plug(port: Port, outside: Link, inside: Link) -> None:
     inside.up(index)
     if port.is_outbound:
         inside.add_default_route(port.gateway)
+
+
+def _hand_over(channel: int, places: "list[tuple[str, int]]") -> None:
+    """Say that all is ready; who answers at these places is the manager, to whom the listening sockets go."""
+    listeners = []
+    for place in places:
+        listeners.append(_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM))
+        listeners[-1].bind(place)
+        listeners[-1].listen(BACKLOG)
+    descriptors = array.array("i", [listener.fileno() for listener in listeners]).tobytes()
+    sock = _socket.socket(fileno=channel)
+    try:
+        sock.sendmsg([READY], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)] if places else [])
+    finally:
+        sock.detach()
+        for listener in listeners:
+            listener.close()
 
 
 def _receive(channel: int) -> bytes:
