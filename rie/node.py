@@ -369,8 +369,11 @@ def _gateway(invoker: Invoker, clients: Clients, scope: Scope, settings: Setting
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:
-    endpoint = settings.function_endpoint_url
-    variables = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    endpoints = {
+        "AWS_ENDPOINT_URL": settings.function_endpoint_url,
+        "AWS_ENDPOINT_URL_LAMBDA": settings.function_lambda_url,
+    }
+    variables = {name: url for name, url in endpoints.items() if url}
     return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables, settings.freeze_s)
 
 
