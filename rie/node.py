@@ -372,12 +372,15 @@ def _gateway(invoker: Invoker, clients: Clients, scope: Scope, settings: Setting
 def _endpoints(settings: Settings) -> dict[str, str]:
     """What functions may reach of this host's, by the variables that tell them so.
 
-    This API is among it only where it asks everybody for a signature, and functions have credentials for one.
+    This API is among it only where it asks everybody for a signature, and functions have credentials for one; or
+    where whoever runs it says so.
     """
     found = {"AWS_ENDPOINT_URL": settings.function_endpoint_url or ""}
     if settings.port and are_roles_known_here(settings, os.environ):
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         found["AWS_ENDPOINT_URL_LAMBDA"] = f"http://{host}:{settings.port}"
+    if settings.function_lambda_url:
+        found["AWS_ENDPOINT_URL_LAMBDA"] = settings.function_lambda_url
     return {name: url for name, url in found.items() if url}
 
 

@@ -56,7 +56,8 @@ class Settings:
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
     from: "own" (issued here), "sts" (AssumeRole), "none", or "auto": "sts" where boto3's settings name an endpoint.
-    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none. `with_aws` runs an endpoint for AWS's
+    `function_endpoint_url` is the AWS_ENDPOINT_URL of functions that set none, `function_lambda_url` their
+    AWS_ENDPOINT_URL_LAMBDA: where they find this manager. `with_aws` runs an endpoint for AWS's
     other services beside the manager, on `aws_port` (0: the one after `port`, or any that is free). `routes` is a
     file of APIs that the gateway answers (rie/gateway/definitions.py).
 
@@ -90,6 +91,7 @@ class Settings:
     keys: Path | None = None
     role_credentials: str = "auto"
     function_endpoint_url: str | None = None
+    function_lambda_url: str | None = None
     async_delay_scale: float = 1.0
     log_function_mb: int = 256
     log_total_mb: int = 2_048

@@ -131,8 +131,10 @@ async def proxy(call: Call) -> bytes:
 
 
 async def durable(call: Call) -> bytes:
-    """What `rie.engine.stub_durable` does, over the API at AWS_ENDPOINT_URL."""
-    return await asyncio.to_thread(stub_durable.answer, json.loads(call.event), call.environment["AWS_ENDPOINT_URL"])
+    """What `rie.engine.stub_durable` does, over the API at AWS_ENDPOINT_URL_LAMBDA."""
+    return await asyncio.to_thread(
+        stub_durable.answer, json.loads(call.event), call.environment["AWS_ENDPOINT_URL_LAMBDA"]
+    )
 
 
 FUNCTIONS: Mapping[str, Function] = {

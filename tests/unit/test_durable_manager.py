@@ -20,7 +20,7 @@ DURABLE = {"DurableConfig": {"ExecutionTimeout": 120}}
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[StubManager]:
     port = free_port()
-    environment = {"RIE_FUNCTION_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    environment = {"RIE_FUNCTION_LAMBDA_URL": f"http://127.0.0.1:{port}"}
     running = StubManager(tmp_path, port=port, environment=environment).start()
     yield running
     assert running.stop() == 0
