@@ -35,7 +35,8 @@ class Rule(ResourceType):
     def delete(self, clients: Clients, held: Held) -> None:
         client = clients.get("events")
         bus = only(held.properties, "EventBusName")
-        if listed := [each["Id"] for each in held.properties.get("Targets", [])]:
+        # All there are: the manager adds one of its own where the endpoint can't call it.
+        if listed := [each["Id"] for each in client.list_targets_by_rule(Rule=held.name, **bus)["Targets"]]:
             client.remove_targets(Rule=held.name, Ids=listed, **bus)
         client.delete_rule(Name=held.name, **bus)
 
