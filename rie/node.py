@@ -353,9 +353,7 @@ class Node:
 
 def _endpoint_of(settings: Settings) -> tuple[Endpoint, Settings]:
     """The endpoint to run beside the manager, and the settings that use it; boto3 has its own from the environment."""
-    port, addresses, for_functions = child.place(
-        settings.aws_port, settings.port + 1, settings.engine or default()[0]
-    )
+    port, addresses, for_functions = child.place(settings.aws_port, settings.port + 1, settings.engine or default()[0])
     endpoint = Endpoint(port, addresses, settings.account, settings.data / "aws.log")
     os.environ["AWS_ENDPOINT_URL"] = endpoint.url
     return endpoint, replace(
