@@ -27,7 +27,7 @@ from rie.cloud.child import Endpoint
 from rie.code.links import Links, key_in
 from rie.code.s3 import S3
 from rie.code.store import CodeStore
-from rie.engine import choose
+from rie.engine import choose, default
 from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
 from rie.environments.environment import Environment, credentials_needed_s
@@ -353,7 +353,7 @@ class Node:
 
 def _endpoint_of(settings: Settings) -> tuple[Endpoint, Settings]:
     """The endpoint to run beside the manager, and the settings that use it; boto3 has its own from the environment."""
-    port, addresses, for_functions = child.place(settings.aws_port, settings.port + 1, settings.engine)
+    port, addresses, for_functions = child.place(settings.aws_port, settings.port + 1, settings.engine or default()[0])
     endpoint = Endpoint(port, addresses, settings.account, settings.data / "aws.log")
     os.environ["AWS_ENDPOINT_URL"] = endpoint.url
     return endpoint, replace(
@@ -386,6 +386,8 @@ def _endpoints(settings: Settings) -> dict[str, str]:
 
 def _pool_settings(settings: Settings, engine: Engine) -> PoolSettings:
     variables = {name: engine.url_inside(url) for name, url in _endpoints(settings).items()}
+    if engine.name == "docker" and settings.is_on_loopback and not settings.function_lambda_url:
+        variables.pop("AWS_ENDPOINT_URL_LAMBDA", None)  # nobody listens where its sandboxes see this host
     return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables, settings.freeze_s)
 
 

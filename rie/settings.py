@@ -141,6 +141,11 @@ class Settings:
             raise SettingsError("cannot keep logs within such bounds: they must be 1 or more (days: 0 or more)")
 
     @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return _is_loopback(self.host)
+
+    @property
     def keys_path(self) -> Path:
         """Where the access keys are."""
         return self.keys or self.data / "keys.json"

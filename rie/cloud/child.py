@@ -136,9 +136,9 @@ class Endpoint:
         await process.wait()
 
 
-def place(port: int, default: int, engine: str | None) -> tuple[int, tuple[str, ...], str]:
+def place(port: int, default: int, engine: str) -> tuple[int, tuple[str, ...], str]:
     """(port, addresses to listen on, the URL that functions reach it by); `port` 0: `default`, or any that is free."""
-    bridge = None if engine == "stub" else _address_of(DOCKER_BRIDGE)
+    bridge = _address_of(DOCKER_BRIDGE) if engine == "docker" else None
     port = port or (default if _is_free(default) else _any_port())
     addresses = (LOOPBACK, *((bridge,) if bridge else ()))
     return port, addresses, f"http://{bridge or LOOPBACK}:{port}"

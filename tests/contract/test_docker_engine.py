@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -228,6 +230,23 @@ def test_a_network_can_be_denied(docker_case: Case) -> None:
             found = await probe(docker_case, engine, {"read": "/proc/net/dev"})
             names = [line.partition(":")[0].strip() for line in found["read"].splitlines()[2:]]
             assert "lo" in names and "eth0" not in names
+
+    run(test())
+
+
+def test_an_endpoint_on_the_hosts_loopback_is_looked_for_at_the_gateway(docker_case: Case) -> None:
+    async def test() -> None:
+        with socket.socket() as server:
+            server.bind(("0.0.0.0", 0))
+            server.listen()
+            url = f"http://localhost:{server.getsockname()[1]}/x"
+            docker_case.settings = replace(docker_case.settings, host_urls=(url,))
+            async with docker_case.engine() as engine:
+                await engine.check()
+                inside = urlsplit(engine.url_inside(url))
+                assert (inside.port, inside.path) == (server.getsockname()[1], "/x")
+                found = await probe(docker_case, engine, {"connect": [inside.hostname, inside.port]})
+                assert found["connect"] is None
 
     run(test())
 

@@ -167,6 +167,8 @@ def test_random_operations_leave_nothing(oci_case: Case) -> None:
             # The event loop and the libraries open things of their own when they are first used.
             await asyncio.gather(*(play(player, 5) for player in players))
             await settled(engine)
+            # The kernel takes an interface away some time after its sandbox's last process.
+            await eventually(lambda: (now := holdings(oci_case))["interfaces"] == now["sandboxes"], 20)
             before = holdings(oci_case)
             await asyncio.gather(*(play(player, OPERATIONS // CALLERS) for player in players))
             await settled(engine)

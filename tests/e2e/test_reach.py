@@ -124,3 +124,13 @@ def test_functions_with_the_same_vpc_settings_reach_each_other_and_others_do_not
     assert deploy(**settings("sg-2", "sg-1")).invoke(target).payload is None
     assert deploy(**settings("sg-1")).invoke(target).payload is not None
     assert deploy().invoke(target).payload is not None
+
+
+def test_functions_reach_the_services_that_run_beside_the_manager(
+    image: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with managing(tmp_path_factory.mktemp("aws"), "--engine", "oci", "--with-aws") as running:
+        function = create(running.client(), image)
+        url = function.invoke({"verb": "describe"}).payload["variables"]["AWS_ENDPOINT_URL"]
+        answer = function.invoke({"verb": "fetch", "url": f"{url}/"}).payload
+        assert answer["status"] == 200 and "<ListAllMyBucketsResult" in answer["body"]

@@ -210,10 +210,14 @@ async def _receive(channel: socket.socket, listeners: list[socket.socket]) -> by
     readable = asyncio.Event()
     loop.add_reader(channel.fileno(), readable.set)
     try:
-        await readable.wait()
+        while True:
+            await readable.wait()
+            readable.clear()
+            with contextlib.suppress(BlockingIOError):
+                data, descriptors, _, _ = socket.recv_fds(channel, 4096, MAX_PASSAGES)
+                break
     finally:
         loop.remove_reader(channel.fileno())
-    data, descriptors, _, _ = socket.recv_fds(channel, 4096, MAX_PASSAGES)
     for descriptor in descriptors:
         listener = socket.socket(fileno=descriptor)
         listener.setblocking(False)
