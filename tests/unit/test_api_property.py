@@ -38,6 +38,8 @@ SANE = {
     "Resource": ARN,
     "Code": {"ImageUri": "reg/app:1"},
     "Tags": {"team": "rie"},
+    "Name": "live",
+    "FunctionVersion": "$LATEST",
     "EventSourceArn": "arn:aws:sqs:us-east-1:123456789012:q",
     "BatchSize": 10,
     "Content": {"ZipFile": encoded(zipped())},
