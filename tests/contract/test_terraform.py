@@ -37,7 +37,7 @@ def manager(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def provider_mirror() -> str:
     """The CLI configuration: providers from a filesystem mirror where this machine has one, else their registry."""
     places = (Path("/opt"), Path("/usr/local/share"), Path("/usr/share"), Path.home() / ".terraform.d")
-    pattern = "registry.terraform.io/hashicorp/aws/*/*/terraform-provider-aws*"
+    pattern = "*/hashicorp/aws/*/*/terraform-provider-aws*"
     for place in places:
         for found in (*place.glob(f"*/{pattern}"), *place.glob(f"*/*/{pattern}")):
             mirror = found.parents[5]
@@ -114,6 +114,9 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
     alias = client.get_alias(FunctionName="zipped", Name="live")
     assert alias["RoutingConfig"] == {"AdditionalVersionWeights": {version: 0.25}}
     assert client.get_function_configuration(FunctionName="zipped")["CodeSha256"] == terraform.output("hash")
+
+    url = client.get_function_url_config(FunctionName="zipped", Qualifier="live")
+    assert (url["FunctionUrl"], sorted(url["Cors"]["AllowMethods"])) == (terraform.output("url"), ["GET", "POST"])
 
     terraform.run("destroy", "-auto-approve", **changed)
     assert client.list_functions()["Functions"] == []

@@ -100,6 +100,18 @@ resource "aws_lambda_alias" "live" {
   }
 }
 
+resource "aws_lambda_function_url" "live" {
+  function_name      = aws_lambda_function.zipped.function_name
+  qualifier          = aws_lambda_alias.live.name
+  authorization_type = "NONE"
+  invoke_mode        = "RESPONSE_STREAM"
+  cors {
+    allow_origins = ["https://example.com"]
+    allow_methods = ["GET", "POST"]
+    max_age       = 60
+  }
+}
+
 resource "aws_lambda_permission" "bucket" {
   statement_id   = "from-the-bucket"
   action         = "lambda:InvokeFunction"
@@ -165,6 +177,10 @@ resource "aws_lambda_event_source_mapping" "queue" {
 data "aws_lambda_function" "zipped" {
   function_name = aws_lambda_function.zipped.function_name
   depends_on    = [aws_lambda_alias.live]
+}
+
+output "url" {
+  value = aws_lambda_function_url.live.function_url
 }
 
 output "version" {
