@@ -75,12 +75,12 @@ class Roster:
     @property
     def are_ready(self) -> bool:
         """Whether every extension waits for an event."""
-        return all(extension.state == READY for extension in self._all.values())
+        return not self._all or all(extension.state == READY for extension in self._all.values())
 
     @property
     def are_back(self) -> bool:
         """Whether every extension that was told of the invocation has come back from it."""
-        return all(extension.state == READY for extension in self.subscribers(INVOKE))
+        return not self._all or all(extension.state == READY for extension in self.subscribers(INVOKE))
 
     @property
     def budget_s(self) -> float:
@@ -91,7 +91,7 @@ class Roster:
 
     def subscribers(self, event: str) -> "list[Extension]":
         """Those that want to hear of an event."""
-        return [extension for extension in self._all.values() if event in extension.events]
+        return [extension for extension in self._all.values() if event in extension.events] if self._all else []
 
     def living(self) -> "list[Extension]":
         """External extensions whose process has not ended."""

@@ -454,7 +454,9 @@ class Machine:
         self._reports.runtime_done("success", at, len(event.body))
         if not self.roster.subscribers(extensions.INVOKE):
             self._reports.end("success", at)
-        self._out += [Answer(invocation, event.body), Accept(event.exchange)]
+        answer, accept = Answer(invocation, event.body), Accept(event.exchange)
+        # Where others wait, the runtime goes on while the answer is sent; else nobody but this caller waits.
+        self._out += [accept, answer] if self._waiting else [answer, accept]
         self._is_answered = True
 
     def _response_begun(self, event: ResponseBegun, at: float) -> None:
