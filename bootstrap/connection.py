@@ -321,6 +321,7 @@ class Connection:
             self._sock.close()
             if self._parser.is_in_pieces:
                 self._door.cut(self)
+            self._parser.forget_asker()
             self._tell_drained()
             self._listener.forget(self)
             self._loop.connection_closed(self)

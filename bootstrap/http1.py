@@ -106,6 +106,10 @@ class RequestParser:
         """Whether no byte of a further request has come."""
         return self._state == HEAD and not self._buffer
 
+    def forget_asker(self) -> None:
+        """Nobody is asked about pieces any more: who was would be kept by a reference to itself."""
+        self._wants_pieces = None
+
     def feed(self, data: bytes) -> None:
         """Take what was read from the connection."""
         self._buffer += data

@@ -72,6 +72,15 @@ if TYPE_CHECKING:
         def cut(self, connection: Connection) -> None:
             """The connection closed before the last one."""
 
+    class Timekeeper(Protocol):
+        """Who wants to know when the runtime began to answer and when it was back; mostly nobody does."""
+
+        def answer_begins(self, request_id: str) -> None:
+            """The head of an answer has come."""
+
+        def runtime_polls(self) -> None:
+            """The runtime asks for its next event."""
+
 
 # A request that stops coming half-way is cut after this long, so that slow senders can't use up the connections.
 MAX_SILENCE_S = 60.0
@@ -102,6 +111,7 @@ class Loop:
         self.on_exit: Callable[[], None] = selector.stop
         self.lines = lines  # what the log says of the machine's reports
         self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that the parties print
+        self.timekeeper: Timekeeper | None = None
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._measured_at = 0.0

@@ -70,6 +70,8 @@ class RuntimeApi:
             if parts == ["invocation", "next"]:
                 if self._is(request, connection, "GET"):
                     connection.is_poll = True
+                    if self._loop.timekeeper is not None:
+                        self._loop.timekeeper.runtime_polls()
                     self._loop.tell(NextPolled(connection))
                 return True
             if len(parts) == 3 and parts[0] == "invocation" and parts[2] in ("response", "error"):
@@ -95,10 +97,15 @@ class RuntimeApi:
 
     def wants_pieces(self, request: "Request", connection: "Connection") -> bool:
         """Whether the caller of this answer wants it as it comes."""
-        if request.headers.get(MODE) != STREAMING or request.method != "POST":
+        is_streaming = request.headers.get(MODE) == STREAMING
+        if request.method != "POST" or not (is_streaming or self._loop.timekeeper is not None):
             return False
         parts = request.path.split("/")
         if len(parts) != 6 or parts[3] != "invocation" or parts[5] != "response":
+            return False
+        if self._loop.timekeeper is not None:
+            self._loop.timekeeper.answer_begins(parts[4])
+        if not is_streaming:
             return False
         content_type = request.headers.get("content-type", OCTETS)
         self._loop.tell(ResponseBegun(connection, parts[4], content_type))

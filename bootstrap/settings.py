@@ -31,7 +31,6 @@ DEFAULT_VARIABLES = {
     "LAMBDA_TASK_ROOT": "/var/task",
     "LAMBDA_RUNTIME_DIR": "/var/runtime",
     "AWS_REGION": "us-east-1",
-    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
 }
 NOT_FOR_EXTENSIONS = frozenset(
     {
@@ -197,6 +196,8 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
         del variables["HOME"]  # set by container engines; the function is another user and can't read it
     for name, value in DEFAULT_VARIABLES.items():
         variables.setdefault(name, value)
+    kind = "lambda-managed-instances" if variables.get("AWS_LAMBDA_MAX_CONCURRENCY") else "on-demand"
+    variables.setdefault("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
     handler = variables.pop("AWS_LAMBDA_FUNCTION_HANDLER", "") or variables.get("_HANDLER", "") or handler
     variables["_HANDLER"] = handler
     name = variables.setdefault("AWS_LAMBDA_FUNCTION_NAME", "function")

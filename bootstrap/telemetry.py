@@ -6,11 +6,12 @@ A subscriber that is slow, dead or hostile costs a bounded amount of memory and 
 import time
 
 from . import platform_records
-from .commands import BeginStream, Deliver, ReportEnd, ReportRuntimeDone
+from .commands import Deliver, ReportEnd, ReportRuntimeDone
 from .delivery import HttpDelivery, TcpDelivery
 from .feed import NEVER, Feed
 from .output import timestamp
 from .platform_records import Platform, Span
+from .records import replace
 from .subscription import EXTENSION, FUNCTION, HTTP, PLATFORM
 
 TYPE_CHECKING = False
@@ -101,6 +102,7 @@ class Telemetry:
         self._is_concurrent = loop.settings.max_concurrency is not None
         self._subscribers: dict[str, Subscriber] = {}
         self._progress: dict[str, Progress] = {}  # of invocations, by request id
+        self._held: list[tuple[Record, int]] = []  # from the runtime's answer on, until it is back
         self._farewells: list[Callable[[], None]] = []
         self._farewell_at = NEVER
 
@@ -128,8 +130,42 @@ class Telemetry:
     # -- what happens ---------------------------------------------------------------------------------------------
 
     def take_report(self, at: float, report: "Record", used_mb: int) -> None:
-        """Something that the platform says, at an instant in seconds since 1970."""
-        events = self._platform.render(report, used_mb, self._spans(at, report))
+        """Something that the platform says, at an instant in seconds since 1970.
+
+        How long the runtime took is told when it asks for its next event, and what is said meanwhile after that.
+        """
+        is_answer = False
+        if isinstance(report, ReportRuntimeDone):
+            progress = self._progress.get(report.invocation.request_id)
+            if progress is not None:
+                progress.has_answered(report.duration_ms)
+                is_answer = report.status in ("success", "error")
+        if not self._held and not is_answer:
+            self._tell(at, report, used_mb)
+            return
+        self._held.append((report, used_mb))
+        if isinstance(report, ReportEnd) and report.status in ("timeout", "failure"):
+            self.hurry()
+
+    def answer_begins(self, request_id: str) -> None:
+        """As `loop.Timekeeper`."""
+        progress = self._progress.get(request_id)
+        if progress is not None:
+            progress.begin_answer()
+
+    def runtime_polls(self) -> None:
+        """As `loop.Timekeeper`."""
+        held, self._held = self._held, []
+        at = time.time()
+        for report, used_mb in held:
+            if isinstance(report, ReportRuntimeDone):
+                progress = self._progress.get(report.invocation.request_id)
+                if progress is not None:
+                    report = replace(report, duration_ms=report.duration_ms + progress.come_back())
+            self._tell(at, report, used_mb)
+
+    def _tell(self, at: float, report: "Record", used_mb: int) -> None:
+        events = self._platform.render(report, used_mb, self._spans(report))
         self._offer_events(self._subscribers.values(), at, events)
         if isinstance(report, ReportEnd) and report.status in ("timeout", "failure"):
             self.hurry()
@@ -145,24 +181,21 @@ class Telemetry:
         """What tells how far an invocation is, or that the end is near."""
         if isinstance(command, Deliver):
             self._progress[command.invocation.request_id] = Progress()
-        elif isinstance(command, BeginStream):
-            progress = self._progress.get(command.invocation.request_id)
-            if progress is not None:
-                progress.begin_answer()
         else:
             self.hurry()
 
-    def _spans(self, at: float, report: "Record") -> "tuple[Span, ...]":
+    def _spans(self, report: "Record") -> "tuple[Span, ...]":
         if isinstance(report, ReportRuntimeDone):
             progress = self._progress.get(report.invocation.request_id)
-            return progress.end(at, report.duration_ms) if progress is not None else ()
+            return progress.spans(report.duration_ms) if progress is not None else ()
         if isinstance(report, ReportEnd):
             progress = self._progress.pop(report.invocation.request_id, None)
             if progress is None:
                 return ()
-            return (
-                progress.end(at, report.duration_ms) if self._is_concurrent else progress.overhead(report.duration_ms)
-            )
+            if not self._is_concurrent:
+                return progress.overhead(report.duration_ms)
+            progress.has_answered(report.duration_ms)
+            return progress.spans(report.duration_ms)
         return ()
 
     def _offer_events(self, subscribers: "Iterable[Subscriber]", at: float, events: "list[tuple[str, Any]]") -> None:
@@ -213,6 +246,8 @@ class Telemetry:
 
     def hurry(self) -> None:
         """The environment is about to be shut down: nothing waits any longer."""
+        if self._held:
+            self.runtime_polls()  # it never will
         for subscriber in self._subscribers.values():
             subscriber.feed.is_hurried = True
         self._schedule()
@@ -256,34 +291,44 @@ class Telemetry:
 
 
 class Progress:
-    """How far an invocation is: made when its event is delivered."""
+    """How far an invocation is: made when its event is delivered. Instants on both clocks: 1970's, and monotonic."""
 
     def __init__(self) -> None:
         self._delivered_at, self._delivered = time.time(), time.monotonic()
-        self._answered_at = self._answered = 0.0
-        self._done_at = self._done_ms = 0.0
+        self._begun_at = self._begun = 0.0
+        self._done_at = self._done = self._done_ms = 0.0
+        self._back_ms = 0.0
 
     def begin_answer(self) -> None:
-        """The first piece of a streamed answer."""
-        self._answered_at, self._answered = time.time(), time.monotonic()
+        """Its first octet is here."""
+        self._begun_at, self._begun = time.time(), time.monotonic()
 
-    def end(self, at: float, duration_ms: float) -> "tuple[Span, ...]":
-        """The answer is there: how long it took to begin, and how long it was on its way."""
-        self._done_at, self._done_ms = at, duration_ms
-        now = time.monotonic()
-        latency_ms = ((self._answered or now) - self._delivered) * 1e3
-        latency = Span(
-            "responseLatency", self._delivered_at, min(latency_ms, duration_ms)
-        )  # the whole was timed before
-        if not self._answered:
-            return (latency,)
-        return latency, Span("responseDuration", self._answered_at, (now - self._answered) * 1e3)
+    def come_back(self) -> float:
+        """The runtime asks for its next event; how long after its answer, in ms."""
+        self._back_ms = (time.monotonic() - self._done) * 1e3
+        return self._back_ms
+
+    def has_answered(self, duration_ms: float) -> None:
+        """The answer is here, or never will be."""
+        self._done_at, self._done, self._done_ms = time.time(), time.monotonic(), duration_ms
+
+    def spans(self, duration_ms: float) -> "tuple[Span, ...]":
+        """Until the answer began, until it was here, until the runtime was back; no answer has no such parts."""
+        if not self._begun:
+            return ()
+        latency_ms = min((self._begun - self._delivered) * 1e3, duration_ms)  # the whole was timed before
+        return (
+            Span("responseLatency", self._delivered_at, latency_ms),
+            Span("responseDuration", self._begun_at, (self._done - self._begun) * 1e3),
+            *([Span("runtimeOverhead", self._done_at, self._back_ms)] if self._back_ms else []),
+        )
 
     def overhead(self, duration_ms: float) -> "tuple[Span, ...]":
         """What extensions took after that."""
-        if not self._done_at or duration_ms <= self._done_ms:
+        runtime_ms = self._done_ms + self._back_ms
+        if not self._done_at or duration_ms <= runtime_ms:
             return ()
-        return (Span("extensionOverhead", self._done_at, duration_ms - self._done_ms),)
+        return (Span("extensionOverhead", self._done_at + self._back_ms / 1e3, duration_ms - runtime_ms),)
 
 
 def encoded(instant: str, kind: str, record: "Any") -> bytes:

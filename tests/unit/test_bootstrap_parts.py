@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 
 from bootstrap import output, settings
 from bootstrap.commands import ReportEnd, ReportInit
+from bootstrap.connection import Connection
 from bootstrap.errors import SettingsError
 from bootstrap.events import Invocation
 from bootstrap.faults import known_error_type
@@ -290,3 +295,29 @@ def test_request_ids_are_uuids_of_version_4() -> None:
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(uuid.UUID(text).version == 4 for text in ids)
+
+
+def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
+    class Nobody:
+        """As loop, door and listener."""
+
+        max_body = 10
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_: None
+
+    nobody: Any = Nobody()
+
+    def come_and_go() -> None:
+        ours, theirs = socket.socketpair()
+        Connection(ours.detach(), socket.AF_UNIX, nobody, nobody, nobody).close()
+        theirs.close()
+
+    come_and_go()
+    gc.collect()
+    gc.disable()
+    try:
+        come_and_go()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
