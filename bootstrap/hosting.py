@@ -89,6 +89,7 @@ class Hosting:
         if extension.state != FAILED:
             extension.state = FAILED
             kind = "Extension.InitError" if event.at_init else "Extension.ExitError"
+            self._report_failure(extension, kind.partition(".")[2], event.error_type)
             self._fail_environment(ExitCause(kind, event.error_type), at)
 
     def _is_let(self, result: "Extension | Refusal", exchange: "Any") -> bool:
@@ -103,10 +104,17 @@ class Hosting:
             raise IllegalEvent(f"cannot end the extension {event.name}: there is none")
         extension.is_alive = False
         if not self._is_closing:
-            extension.state = FAILED
+            if extension.state != FAILED:
+                extension.state = FAILED
+                self._report_failure(extension, "Exited", "Extension.Crash")
             self._fail_environment(extension_cause(event), at)
         elif self._farewell.extension_has_ended(self._has_runtime):
             self._closed(at)
+
+    def _report_failure(self, extension: Extension, state: str, error_type: str) -> None:
+        """In init, of one that will never be ready."""
+        if self._is_in_init and not self._is_closing:
+            self._out.append(ReportExtension(extension.name, state, extension.events, error_type))
 
     def _launch_failed(self, event: "LaunchFailed", at: float) -> None:
         extension = self.roster.named(event.name)

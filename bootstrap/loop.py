@@ -269,7 +269,17 @@ class Loop:
     def _say(self, report: "Record") -> None:
         text = self.lines.of(report, self.used_mb)
         if text:
-            self.log.write(text.encode("utf-8", "surrogateescape"))
+            written = text.encode("utf-8", "surrogateescape")
+            if self.settings.is_managed and "\nXRAY " in text:
+                self._write_traced(written)
+            else:
+                self.log.write(written)
+
+    def _write_traced(self, text: bytes) -> None:
+        """END, and REPORT with what belongs to it."""
+        end, _, report = text.partition(b"\n")
+        self.log.write(end + b"\n")
+        self.log.write_record(report)
 
     def _report_init(self, report: ReportInit) -> None:
         self.report(report)

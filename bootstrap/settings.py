@@ -31,6 +31,10 @@ DEFAULT_VARIABLES = {
     "LAMBDA_TASK_ROOT": "/var/task",
     "LAMBDA_RUNTIME_DIR": "/var/runtime",
     "AWS_REGION": "us-east-1",
+    "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",  # so that a program that traces does not fail where nobody listens
+    "AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1:2000",
+    "_AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1",
+    "_AWS_XRAY_DAEMON_PORT": "2000",
 }
 NOT_FOR_EXTENSIONS = frozenset(
     {
@@ -43,6 +47,13 @@ NOT_FOR_EXTENSIONS = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
+# The options of AWS's emulator, so that a command line for it is one for us; by what each stands for here.
+OPTIONS = {
+    "--runtime-interface-emulator-address": "RIE_ADDRESS",
+    "--runtime-api-address": "RIE_RUNTIME_API",
+    "--log-level": "",
+}
+SWITCHES = ("--enable-init-caching",)
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -116,6 +127,8 @@ class Settings(Record):
 
 def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     """Settings from the process's environment and its arguments (without argv[0]). Raises SettingsError."""
+    options, arguments = _options(arguments, is_anywhere=environ.get("RIE_PROFILE") == "compat")
+    environ = {**environ, **options}
     packed = environ.get(ENV_VARIABLES)
     seen = environ if packed is None else unpack(packed)
     command, handler = _command(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
@@ -174,6 +187,28 @@ def _command(arguments: "list[str]", path: str) -> "tuple[tuple[str, ...], str]"
             return (), name
         return tuple(arguments), ""
     return tuple(arguments), arguments[-1]
+
+
+def _options(arguments: "list[str]", is_anywhere: bool) -> "tuple[dict[str, str], list[str]]":
+    """What the options before the command say, or all of them, as for AWS's emulator; and the other arguments."""
+    said: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, has_value, value = argument.partition("=")
+        if argument in SWITCHES:
+            continue
+        if name not in OPTIONS:
+            rest.append(argument)
+            if not is_anywhere:
+                break
+        elif has_value or waiting:
+            said[OPTIONS[name]] = value if has_value else waiting.pop(0)
+        else:
+            raise SettingsError(f"cannot read {name}: nothing follows it")
+    said.pop("", None)
+    return said, rest + waiting
 
 
 def _is_program(name: str, path: str) -> bool:

@@ -6,6 +6,8 @@ Imports nothing. Sources: the service's Runtime API (2018-06-01) and Invoke API 
 # Front door, what callers of the service see.
 INVOKE_PREFIX = "/2015-03-31/functions/"
 INVOKE_SUFFIX = "/invocations"
+OLD_ASYNC_PREFIX = "/2014-11-13/functions/"
+OLD_ASYNC_SUFFIX = "/invoke-async/"
 STREAM_PREFIX = "/2021-11-15/functions/"
 STREAM_SUFFIX = "/response-streaming-invocations"
 ASYNC_PREFIX = "/2014-11-13/functions/"
@@ -66,6 +68,8 @@ LOG_FD = 62  # as on the service
 
 # Limits of the service, bytes.
 MAX_EVENT = 6_291_456  # a synchronous request
+MAX_ASYNC_EVENT = 1_048_576  # one that nobody waits for
+MAX_OLD_ASYNC_EVENT = 262_144  # and one by the operation that was there first
 MAX_RESPONSE = 6_291_556  # 6 MiB and 100 bytes
 MAX_STREAM = 209_715_200  # a streamed answer
 MAX_LOG_TAIL = 4_096

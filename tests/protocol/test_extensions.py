@@ -124,6 +124,14 @@ def test_an_extension_that_cannot_go_on_says_so(emulate: Start, install: Install
     answer = emulator.invoke({})
     assert answer.document["errorType"] == kind
     assert f"Phase: init\tStatus: error\tError Type: {kind}" in emulator.log
+    assert f"EXTENSION\tName: ill\tState: {kind[10:]}\tEvents: []\tError Type: Extension.Mine\n" in emulator.log
+
+
+def test_an_extension_that_ends_in_init_is_told_of(emulate: Start, install: Install) -> None:
+    """Service spec §11.2."""
+    emulator = emulate(LOOP, **install(gone=[["register", ["INVOKE"]], ["exit", 2]]))
+    assert emulator.invoke({}).document["errorType"] == "Extension.Crash"
+    assert "EXTENSION\tName: gone\tState: Exited\tEvents: [INVOKE]\tError Type: Extension.Crash\n" in emulator.log
 
 
 def test_an_extension_that_cannot_be_started_is_named(emulate: Start, install: Install, tmp_path: Path) -> None:

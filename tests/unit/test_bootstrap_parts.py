@@ -321,3 +321,37 @@ def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("profile", "arguments", "command", "addresses"),
+    [
+        ("aws", ["--log-level", "debug", "/bin/x", "h"], ("/bin/x", "h"), (8080, 9001)),
+        ("aws", ["--runtime-interface-emulator-address=1.2.3.4:81", "/bin/x"], ("/bin/x",), (81, 9001)),
+        ("aws", ["/bin/x", "--log-level", "debug"], ("/bin/x", "--log-level", "debug"), (8080, 9001)),
+        ("compat", ["/bin/x", "--log-level", "debug", "h"], ("/bin/x", "h"), (8080, 9001)),
+        ("compat", ["/bin/x", "--enable-init-caching", "--runtime-api-address", "0.0.0.0:82"], ("/bin/x",), (8080, 82)),
+        ("compat", ["/bin/x", "--foo", "h"], ("/bin/x", "--foo", "h"), (8080, 9001)),
+    ],
+)
+def test_the_options_of_awss_emulator_are_understood(
+    profile: str, arguments: list[str], command: tuple[str, ...], addresses: tuple[int, int]
+) -> None:
+    read = settings.read({"RIE_PROFILE": profile}, arguments)
+    assert (read.command, (read.front_door[1], read.runtime_api[1])) == (command, addresses)
+    assert read.variables["AWS_LAMBDA_RUNTIME_API"].endswith(f":{addresses[1]}")
+
+
+def test_an_option_without_its_value_is_named() -> None:
+    with pytest.raises(SettingsError, match="--log-level: nothing follows"):
+        settings.read({}, ["--log-level"])
+
+
+def test_report_of_a_traced_invocation_is_followed_by_its_trace() -> None:
+    """Service spec §11.2."""
+    trace_id = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1;Lineage=a:1"
+    lines = output.end_lines(ReportEnd(Invocation("id", b"", trace_id=trace_id), "success", 1.0), 128, 30)
+    said = "XRAY TraceId: 1-5bef4de7-ad49b0e87f6ef6c87fc2e700\tSegmentId: 9a9197af755a6419\tSampled: true\t\n"
+    assert lines.partition("Max Memory Used: 30 MB\t\n")[2] == said
+    unsampled = ReportEnd(Invocation("id", b"", trace_id=trace_id.replace("Sampled=1", "Sampled=0")), "success", 1.0)
+    assert "XRAY" not in output.end_lines(unsampled, 128, 30)
