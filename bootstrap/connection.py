@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    from .http1 import Request
     from .listener import Listener
     from .loop import Door, Loop
 
@@ -124,6 +125,10 @@ class Connection:
             self._ended()
             return
         self.touched_at = time.monotonic()
+        request = None if self.is_busy or self._is_closing else self._parser.whole(data)
+        if request is not None:
+            self._begin(request)
+            return
         self._parser.feed(data)
         if self._parser.is_in_pieces:
             self._pump()
@@ -181,11 +186,14 @@ class Connection:
                 self._parser.wants_continue = False
                 self._send(CONTINUE)
             return False
+        self._begin(request)
+        return True
+
+    def _begin(self, request: "Request") -> None:
         self.is_busy = True
         self._keep_alive = request.keep_alive
         self._is_head = request.method == "HEAD"
         self._door.handle(request, self)
-        return True
 
     def respond(self, status: int, headers: "list[tuple[str, str]]", body: bytes = b"") -> None:
         """Answer the open request; nothing happens if the client has gone."""

@@ -74,6 +74,7 @@ class FrontDoor:
         self._loop = loop
         self._submit = submit or loop.tell
         self._settings = loop.settings
+        self._is_managed = loop.settings.is_managed
         self._streams = Streams(loop, self._report)
         self._arns: dict[tuple[str, str], str] = {}  # by name and query, as sent
         self._init_waiters: list[Connection] = []
@@ -106,7 +107,7 @@ class FrontDoor:
             except BadRequest as error:
                 refuse(connection, error.status, error.code, str(error))
             return
-        if self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
+        if self._is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
             return
         if self._http is not None:
@@ -158,7 +159,7 @@ class FrontDoor:
         log_type = headers.get(_LOG_TYPE, "None")
         check_choice(log_type, "logType", LOG_TYPES)
         check_size(request, kind == "Event", is_old)
-        if not self._settings.is_managed:
+        if not self._is_managed:
             check_json(request.body)
         context = client_context(headers.get(_CONTEXT, ""))
         request_id = headers.get(_REQUEST_ID, "")
@@ -175,7 +176,7 @@ class FrontDoor:
             wants_log=log_type == "Tail",
             wants_stream=wants_stream,
             tenant_id=tenant_id(headers.get(_TENANT)),
-            patience_s=patience(headers.get(_PATIENCE)) if self._settings.is_managed else None,
+            patience_s=patience(headers.get(_PATIENCE)) if self._is_managed else None,
         )
         if kind != "RequestResponse":
             connection.respond(202 if kind == "Event" else 204, [(REQUEST_ID, request_id)])
@@ -185,7 +186,7 @@ class FrontDoor:
 
     def _arn(self, request: "Request", name: str) -> str:
         """As the manager says; else as the path says it: any name, `name:qualifier` or ARN."""
-        if self._settings.is_managed:
+        if self._is_managed:
             return request.headers.get(_ARN, "")
         known = self._arns.get((name, request.query))
         if known is not None:
@@ -208,7 +209,7 @@ class FrontDoor:
         invocation = command.invocation
         if invocation.caller is None:
             return
-        if invocation.wants_stream and not self._settings.is_managed:
+        if invocation.wants_stream and not self._is_managed:
             self._streams.answer(invocation, command.body, command.is_error)
             return
         headers = [
@@ -224,7 +225,7 @@ class FrontDoor:
             from binascii import b2a_base64
 
             headers.append((LOG_RESULT, b2a_base64(self._loop.log.tail(), newline=False).decode()))
-        if self._settings.is_managed:
+        if self._is_managed:
             headers.append((REPORT, self._report()))
         invocation.caller.respond(200, headers, command.body)
 

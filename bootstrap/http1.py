@@ -8,7 +8,7 @@ differ, no folded header lines, no control characters. Source: RFC 9112.
 
 from .errors import ProtocolError
 from .quoting import TOKEN
-from .wire import MAX_HEADERS
+from .wire import MAX_HEADERS, RESPONSE_MODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ LONG = 65_536  # what is missing of a body; copying it once less is worth a spec
 # Clients send the same header lines again and again. Those that were read are kept as long as they are few and short.
 MAX_KEPT = 64
 MAX_KEPT_LENGTH = 2_048
+
+MAX_DIGITS = 15  # of a length
+NOT_PLAIN = frozenset(("connection", "expect", "transfer-encoding", RESPONSE_MODE))
 
 HEAD, SIZED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS = range(6)
 
@@ -113,6 +116,33 @@ class RequestParser:
     def feed(self, data: bytes) -> None:
         """Take what was read from the connection."""
         self._buffer += data
+
+    def whole(self, data: bytes) -> "Request | None":
+        """The request that `data` is, as nearly always: all of one, with header lines that have been read before.
+
+        None if it is not that simple; then nothing has happened, and the usual way is to `feed` it.
+        """
+        if self._state != HEAD or self._buffer:
+            return None
+        end = data.find(b"\r\n\r\n")
+        begin = data.find(b"\r\n") + 2
+        known = _kept.get(data[begin:end]) if end >= begin else None
+        if known is None:
+            return None
+        headers, length = known
+        if not 0 <= length <= self.max_body or len(data) != end + 4 + length:
+            return None
+        line = data[: begin - 2]
+        try:
+            request = Request(*(_kept_lines.get(line) or _parse_request_line(line.decode("latin-1"))))
+        except ProtocolError:
+            return None  # the usual way tells why
+        request.headers = headers
+        if length:
+            if self._wants_pieces is not None:
+                self._wants_pieces(request)  # the answer is no, yet who is asked may want to know of it
+            request.body = data[end + 4 :]
+        return request
 
     def space(self) -> "memoryview | None":
         """Where the rest of a long body may be read to without a copy, then `fill`; None: `feed` what is read."""
@@ -180,11 +210,12 @@ class RequestParser:
             parts = _parse_request_line(line.decode("latin-1"))
             _keep(_kept_lines, line, parts)
         self._request = request = Request(*parts)
-        headers = _kept.get(rest)
-        if headers is None:
+        known = _kept.get(rest)
+        if known is None:
             headers = parse_headers(rest.decode("latin-1").split("\r\n") if rest else [], 0)
-            _keep(_kept, rest, headers)
-        request.headers = headers
+            known = headers, _plain_length(headers)
+            _keep(_kept, rest, known)
+        request.headers = headers = known[0]
         connection = headers.get("connection")
         if connection is not None:
             tokens = [token.strip() for token in connection.lower().split(",")]
@@ -296,7 +327,15 @@ class RequestParser:
 
 # Request lines and header lines as they came → what they say, which is a function of their bytes alone.
 _kept_lines: "dict[bytes, tuple[str, str, str, bool]]" = {}
-_kept: "dict[bytes, dict[str, str]]" = {}
+_kept: "dict[bytes, tuple[dict[str, str], int]]" = {}  # and the length of the body, as `_plain_length`
+
+
+def _plain_length(headers: "dict[str, str]") -> int:
+    """How long the body is; -1 where anything else has to be looked at to know what to do with it."""
+    if not NOT_PLAIN.isdisjoint(headers):
+        return -1
+    length = headers.get("content-length", "0")
+    return int(length) if length.isdigit() and length.isascii() and len(length) <= MAX_DIGITS else -1
 
 
 def _keep(kept: "dict[bytes, T]", lines: bytes, meaning: "T") -> None:
@@ -343,7 +382,7 @@ def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
 
 
 def _parse_length(text: str) -> int:
-    if not text.isdigit() or not text.isascii() or len(text) > 15:
+    if not text.isdigit() or not text.isascii() or len(text) > MAX_DIGITS:
         raise ProtocolError(400, "Content-Length is not a number")
     return int(text)
 

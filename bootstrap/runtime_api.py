@@ -17,6 +17,7 @@ from .ids import new_id
 from .wire import (
     MAX_STREAM,
     PING_PATH,
+    RESPONSE_MODE,
     RUNTIME_CLIENT_CONTEXT,
     RUNTIME_COGNITO_IDENTITY,
     RUNTIME_DEADLINE_MS,
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 JSON = [("Content-Type", "application/json")]
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 STATUS_OK = b'{"status":"OK"}\n'
-MODE, STREAMING = "lambda-runtime-function-response-mode", "streaming"
+STREAMING = "streaming"
+NEXT = ["invocation", "next"]
 OCTETS = "application/octet-stream"
 CAUSE_TYPE = "application/vnd.aws.lambda.error.cause+json"
 ERROR_TYPE_HEADER = RUNTIME_ERROR_TYPE.lower()
@@ -67,7 +69,7 @@ class RuntimeApi:
         path = request.path
         if path.startswith(RUNTIME_PREFIX):
             parts = path[len(RUNTIME_PREFIX) :].split("/")
-            if parts == ["invocation", "next"]:
+            if parts == NEXT:
                 if self._is(request, connection, "GET"):
                     connection.is_poll = True
                     if self._loop.timekeeper is not None:
@@ -97,7 +99,7 @@ class RuntimeApi:
 
     def wants_pieces(self, request: "Request", connection: "Connection") -> bool:
         """Whether the caller of this answer wants it as it comes."""
-        is_streaming = request.headers.get(MODE) == STREAMING
+        is_streaming = request.headers.get(RESPONSE_MODE) == STREAMING
         if request.method != "POST" or not (is_streaming or self._loop.timekeeper is not None):
             return False
         parts = request.path.split("/")
@@ -149,7 +151,7 @@ class RuntimeApi:
 
     def _posted(self, request: "Request", connection: "Connection", request_id: str, is_error: bool) -> None:
         headers = request.headers
-        mode = headers.get(MODE)
+        mode = headers.get(RESPONSE_MODE)
         if connection in self._streams:
             self._stream_ended(request, connection)
         elif mode is not None and mode != STREAMING:

@@ -67,6 +67,7 @@ ENV_LOG_FD = "_LAMBDA_TELEMETRY_LOG_FD"
 LOG_FD = 62  # as on the service
 
 # Limits of the service, bytes.
+RESPONSE_MODE = "lambda-runtime-function-response-mode"  # of an answer that comes in pieces
 MAX_EVENT = 6_291_456  # a synchronous request
 MAX_ASYNC_EVENT = 1_048_576  # one that nobody waits for
 MAX_OLD_ASYNC_EVENT = 262_144  # and one by the operation that was there first
