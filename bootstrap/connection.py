@@ -8,8 +8,9 @@ import select
 import time
 
 from .errors import ProtocolError
-from .http1 import CONTINUE, LONG, RequestParser, chunk, chunked_head, last_chunk, response_head
+from .http1 import LONG, RequestParser
 from .quick import deque, islice
+from .responses import CONTINUE, chunk, chunked_head, last_chunk, response_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,6 +210,12 @@ class Connection:
         else:
             self._send_parts([head, body])
         self._answered()
+
+    def respond_with(self, response: bytes) -> None:
+        """As `respond`, with a response that is whole: one that is the same for all, of status, headers and body."""
+        if self._is_open:
+            self._send(response)
+            self._answered()
 
     def _answered(self) -> None:
         self.is_poll = False

@@ -14,6 +14,7 @@ from .events import (
 )
 from .faults import error_body
 from .ids import new_id
+from .responses import response
 from .wire import (
     MAX_STREAM,
     PING_PATH,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 JSON = [("Content-Type", "application/json")]
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-STATUS_OK = b'{"status":"OK"}\n'
+ACCEPTED = response(202, JSON, b'{"status":"OK"}\n')
 STREAMING = "streaming"
 NEXT = ["invocation", "next"]
 OCTETS = "application/octet-stream"
@@ -60,7 +61,7 @@ class RuntimeApi:
         self._begin_answer = loop.performers[BeginStream]
         loop.performers[BeginStream] = self._begin_stream
         loop.performers[Deliver] = self._deliver
-        loop.performers[Accept] = lambda command: command.exchange.respond(202, JSON, STATUS_OK)
+        loop.performers[Accept] = lambda command: command.exchange.respond_with(ACCEPTED)
         loop.performers[Restore] = lambda command: command.exchange.respond(200, JSON)
         loop.performers[Refuse] = self._refuse
 

@@ -28,6 +28,7 @@ TIMER = "telemetry"
 ANSWER_LIMIT_S = 5.0  # for one portion to be taken
 FIRST_RETRY_S = 0.05
 MAX_RETRIES = 6  # 50 ms doubling: 3 s in all, then the portion is dropped
+OVERHEAD_S = 1.0  # for the runtime to come back; what it takes longer is told of no more
 FAREWELL_S = 0.3  # how long an extension is not yet told that it ends while telemetry is on its way to it
 WITH_OBJECTS = ("2022-12-13", "2025-01-29")  # schemas in which a line that is a JSON object is one in its record
 
@@ -103,6 +104,7 @@ class Telemetry:
         self._subscribers: dict[str, Subscriber] = {}
         self._progress: dict[str, Progress] = {}  # of invocations, by request id
         self._held: list[tuple[Record, int]] = []  # from the runtime's answer on, until it is back
+        self._held_until = NEVER
         self._farewells: list[Callable[[], None]] = []
         self._farewell_at = NEVER
 
@@ -143,9 +145,13 @@ class Telemetry:
         if not self._held and not is_answer:
             self._tell(at, report, used_mb)
             return
+        if not self._held:
+            self._held_until = time.monotonic() + OVERHEAD_S
         self._held.append((report, used_mb))
         if isinstance(report, ReportEnd) and report.status in ("timeout", "failure"):
             self.hurry()
+        else:
+            self._schedule()
 
     def answer_begins(self, request_id: str) -> None:
         """As `loop.Timekeeper`."""
@@ -155,7 +161,7 @@ class Telemetry:
 
     def runtime_polls(self) -> None:
         """As `loop.Timekeeper`."""
-        held, self._held = self._held, []
+        held, self._held, self._held_until = self._held, [], NEVER
         at = time.time()
         for report, used_mb in held:
             if isinstance(report, ReportRuntimeDone):
@@ -260,7 +266,7 @@ class Telemetry:
 
     def _schedule(self) -> None:
         """Never at once: what the machine has said is carried out first, the answer to the caller among it."""
-        due_at = min((subscriber.due_at for subscriber in self._subscribers.values()), default=NEVER)
+        due_at = min((self._held_until, *(subscriber.due_at for subscriber in self._subscribers.values())))
         if self._farewells:
             is_done = all(subscriber.is_served for subscriber in self._subscribers.values())
             due_at = 0.0 if is_done else min(due_at, self._farewell_at)
@@ -269,6 +275,8 @@ class Telemetry:
 
     def _work(self) -> None:
         now = time.monotonic()
+        if now >= self._held_until:
+            self.runtime_polls()  # it may yet
         for subscriber in self._subscribers.values():
             subscriber.work(now)
         if self._farewells:

@@ -538,3 +538,11 @@ def test_a_runtime_that_ends_instead_of_coming_back_is_told_of_all_the_same(
     assert emulator.invoke({}).document == 1
     done, report = receiver.wait_for("platform.runtimeDone")[0], receiver.wait_for("platform.report")[0]
     assert (done["status"], report["status"]) == ("success", "success")
+
+
+def test_a_runtime_that_stays_away_is_not_waited_for(emulate: Start, receiver: Receiver) -> None:
+    emulator = emulate([*internally(wanted(receiver.port)), ["next"], ["response", "1"], ["sleep", 60]])
+    emulator.invoke({})
+    kinds = [span["name"] for span in receiver.wait_for("platform.runtimeDone")[0]["spans"]]
+    assert kinds == ["responseLatency", "responseDuration", "runtimeOverhead"]
+    assert receiver.wait_for("platform.report")[0]["status"] == "success"

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootstrap.errors import ProtocolError
-from bootstrap.http1 import Request, RequestParser, response
+from bootstrap.http1 import Request, RequestParser
+from bootstrap.responses import response
 
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 
