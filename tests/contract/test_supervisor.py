@@ -1,0 +1,26 @@
+"""The bootstrap's supervisor as the first process of a PID namespace."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+AS_FIRST = """
+import os
+from bootstrap import settings
+from bootstrap.supervisor import Supervisor
+
+supervisor = Supervisor(settings.read({}, ["/bin/sleep", "1000"]))
+dying = os.posix_spawn("/bin/sleep", ["sleep", "0.3"], {})
+supervisor.spawn_runtime()
+try:
+    os.kill(dying, 0)
+except ProcessLookupError:
+    print("gone")
+"""
+
+
+def test_a_runtime_starts_when_the_last_process_of_the_one_before_has_gone() -> None:
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", AS_FIRST]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "gone\n"
