@@ -41,6 +41,7 @@ class Supervisor:
         self._gauge = memory.Gauge()
         self._was_killed_for_memory = False
         self._owns_all = is_alone and os.getpid() == 1
+        self._are_dying = False
 
     def close(self) -> None:
         """Nobody will be started any more."""
@@ -77,7 +78,7 @@ class Supervisor:
         return LaunchFailed(name, result.message) if isinstance(result, NotStarted) else result
 
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
-        if not self._parties and self._owns_all:
+        if self._are_dying:
             self._await_the_killed()
         settings = self._settings
         cgroup = self._cgroup.processes_path if self._cgroup is not None else ""
@@ -119,6 +120,7 @@ class Supervisor:
                 _kill(pid)
         if self._owns_all:
             _kill(-1)
+            self._are_dying = True
         elif not self._is_alone:
             for stray in memory.strays(self._settings.variables["AWS_LAMBDA_RUNTIME_API"]):
                 for pid in self._gauge.descendants(stray):
@@ -126,6 +128,7 @@ class Supervisor:
 
     def _await_the_killed(self) -> None:
         """Nothing of an earlier runtime is there, nor its memory charged, when the next one starts."""
+        self._are_dying = False
         deadline = time.monotonic() + LAST_BREATH_S
         while time.monotonic() < deadline:
             try:
