@@ -24,7 +24,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import make_url
 from sqlalchemy.sql import ColumnElement
 
 from rie.errors import StoreFailed
@@ -36,6 +35,7 @@ from rie.store.events import SqlEvents
 from rie.store.records import SqlRecords, clear, remove_of
 from rie.store.schema import FUNCTIONS, migrate
 from rie.store.transactions import Taken, wrapped
+from rie.store.url import read_url
 
 HOLD_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
 _HOLD = 0x726965  # "rie": the advisory lock's number
@@ -49,11 +49,11 @@ class SqlStore:
     """A `Store` in the database at `url` ("sqlite:////var/lib/rie/rie.db", "sqlite://", "postgresql+psycopg://…").
 
     Makes the tables, and the file and its directory, if they are missing. `lock_timeout_s` is how long a write waits
-    for another one. Raises StoreFailed.
+    for another one. Raises StoreFailed, SettingsError.
     """
 
     def __init__(self, url: str, *, lock_timeout_s: float = 10.0) -> None:
-        parsed = make_url(url)
+        parsed = read_url(url)
         self._engine = (
             _sqlite(parsed, lock_timeout_s)
             if parsed.get_backend_name() == "sqlite"
