@@ -26,6 +26,7 @@ from bootstrap.frames import FrameReader
 from bootstrap.ids import new_id
 from bootstrap.output import LineReader, Log
 from bootstrap.quoting import query_value, unquote
+from bootstrap.records import Record
 
 
 def test_the_last_of_several_arguments_is_the_handler_and_all_are_the_command() -> None:
@@ -355,3 +356,28 @@ def test_report_of_a_traced_invocation_is_followed_by_its_trace() -> None:
     assert lines.partition("Max Memory Used: 30 MB\t\n")[2] == said
     unsampled = ReportEnd(Invocation("id", b"", trace_id=trace_id.replace("Sampled=1", "Sampled=0")), "success", 1.0)
     assert "XRAY" not in output.end_lines(unsampled, 128, 30)
+
+
+def test_a_records_first_instance_is_made_as_all_others_are() -> None:
+    def fresh() -> Any:
+        class Pair(Record):
+            one: int
+            two: int = 2
+
+        return Pair
+
+    kind = fresh()
+    assert [(made.one, made.two) for made in (kind(1), kind(1), kind(one=3), kind(4, two=5))] == [
+        (1, 2),
+        (1, 2),
+        (3, 2),
+        (4, 5),
+    ]
+    assert kind(1) == kind(1)
+    for values, named in (((), {}), ((1, 2, 3), {}), ((1,), {"one": 1}), ((1,), {"three": 3})):
+        for made_before in (0, 2):
+            kind = fresh()
+            for _ in range(made_before):
+                kind(1)
+            with pytest.raises(TypeError):
+                kind(*values, **named)
