@@ -73,6 +73,12 @@ def _field_kb(status: bytes, name: bytes) -> int:
     return int(status[at + len(name) : status.index(b"kB", at)]) if at >= 0 else 0
 
 
+def others() -> "list[int]":
+    """Every process that is seen here but ours."""
+    own = str(os.getpid())
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != own]
+
+
 def files_kb(place: str) -> int:
     """What the file system at a place holds; 0 if it can't be asked."""
     try:

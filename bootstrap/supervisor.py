@@ -172,10 +172,12 @@ class Supervisor:
     def kill_if_too_large(self) -> bool:
         """Kill the runtime if it and what it started hold more than `watched_mb`; whether that was so.
 
-        In a manager's sandbox, what is in /tmp counts: it is held in memory wherever the kernel does not count itself.
+        In a manager's sandbox, whose every other process is the function's, all count, however many; and so does what
+        is in /tmp, which is held in memory wherever the kernel does not count itself.
         """
         held_kb = memory.files_kb("/tmp") if self._settings.is_managed else 0
-        if self._gauge.resident_kb(self._processes()) + held_kb <= self.watched_mb * 1024:
+        pids = memory.others() if self._settings.is_managed else self._processes()
+        if self._gauge.resident_kb(pids) + held_kb <= self.watched_mb * 1024:
             return False
         self._was_killed_for_memory = True
         self.kill()

@@ -153,9 +153,9 @@ class Spawner:
                 error = EngineUnavailable(f"cannot start sandboxes: {message['why']}")
                 self._ordered.pop(message["number"]).set_exception(error)
             case "ended":
-                ended = self._children.pop(message["pid"], None)
-                if ended is not None and not ended.ended.done():
-                    ended.ended.set_result(message["status"])
+                gone = self._children.pop(message["pid"], None)
+                if gone is not None and not gone.ended.done():
+                    gone.ended.set_result(message["status"])
 
     def _lost(self, why: str) -> None:
         """Whatever ended the launcher ended its children."""

@@ -4,8 +4,8 @@ The manager is large and has threads, and forking it would cost ten times as muc
 through here: it goes from the manager to the sandbox itself, so one sandbox's fork has nothing of another's.
 
 Arguments: the control socket's descriptor, the directory for the stage, "1" if the bootstrap can be run in our own
-interpreter; without root, the numbers of userns.Users. Messages are JSON: an order from the manager; "made" with a pidfd and a channel, or "failed", and "ended"
-to it.
+interpreter; without root, the numbers of userns.Users. Messages are JSON: an order from the manager; "made" with a
+pidfd and a channel, or "failed", and "ended" to it.
 """
 
 import _socket
@@ -74,9 +74,7 @@ class Launcher:
         listen = [(address, number) for address, number in order["listen"]]
         try:
             self._make(
-                blank.Order(
-                    order["groups"], port, order["device"], order["device_options"], listen, order["number"]
-                )
+                blank.Order(order["groups"], port, order["device"], order["device_options"], listen, order["number"])
             )
         except OSError as error:
             self._send({"kind": "failed", "number": order["number"], "why": str(error)})

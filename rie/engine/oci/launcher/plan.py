@@ -66,8 +66,9 @@ class Sandbox(Record):
     `label` is the image's digest, by which those who collect images see that this one is in use.
 
     `files` are those of /etc that are this sandbox's alone; `has_disk` says that its /tmp was mounted ahead, else it is
-    a tmpfs of `tmp_mb`; `pids` how many processes there may be, 0 if a control group counts; `given` pairs of a directory and where it lies over the image; `groups` pairs of a control
-    group's directory and where it is seen, below the root.
+    a tmpfs of `tmp_mb`; `given` pairs of a directory and where it lies over the image; `groups` pairs of a control
+    group's directory and where it is seen, below the root; `pids` how many processes there may be, 0 if a control group
+    counts them.
     """
 
     hostname: str

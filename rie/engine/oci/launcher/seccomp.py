@@ -23,8 +23,8 @@ OF_A_PROCESS = {
 }
 """kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_open, prlimit64, sched_setaffinity,
 sched_setscheduler, sched_setparam, sched_setattr: each begins with a process's number."""
-PRIORITY = {"x86_64": (141, 251), "aarch64": (140, 30)}  # setpriority, ioprio_set: a kind, then a number
-ONE_PROCESS = (0, 1)  # the kind of each that is no group nor user: PRIO_PROCESS, IOPRIO_WHO_PROCESS
+# setpriority and ioprio_set, each with the kind of number that is one process's: others stand for groups and users.
+PRIORITY = {"x86_64": {141: 0, 251: 1}, "aarch64": {140: 0, 30: 1}}
 PIDFD_SEND_SIGNAL = 424  # a directory of /proc would do for its first argument
 FIRST = 1
 # CLONE_NEW* of mount, cgroup, UTS, IPC, user, PID and network namespaces: none may be made.
@@ -65,7 +65,7 @@ def _guard(machine: str) -> "list[tuple[int, int, int, int]]":
     code = _when(PIDFD_SEND_SIGNAL, [(RETURN, 0, 0, FAIL | errno.EPERM)])
     for number in OF_A_PROCESS[machine]:
         code += _when(number, [(LOAD, 0, 0, ARGUMENTS), (JUMP_EQUAL, 0, 1, FIRST), *_refuse(errno.EPERM)])
-    for number, kind in zip(PRIORITY[machine], ONE_PROCESS):
+    for number, kind in PRIORITY[machine].items():
         code += _when(
             number,
             [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 NEWUIDMAP, NEWGIDMAP = "/usr/bin/newuidmap", "/usr/bin/newgidmap"  # Debian's package uidmap
-FUNCTION = (993, 990)  # uid and gid inside, as on the service
+FUNCTION = {"uid": 993, "gid": 990}  # inside, as on the service
 NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
 
 
@@ -70,7 +70,7 @@ def make(users: Users, number: int, processes: str) -> int:
     try:
         if not os.read(ready, 1):
             raise OSError("cannot make a user namespace for a sandbox")
-        for kind, inside in zip(("uid", "gid"), FUNCTION):
+        for kind, inside in FUNCTION.items():
             text = f"0 0 1\n{inside} {1 + number % users.count} 1" if users.have_more else f"{inside} 0 1"
             _write(f"{processes}/{child}/{kind}_map", text)
         return os.open(f"{processes}/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
