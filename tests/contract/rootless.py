@@ -122,7 +122,7 @@ class Scenarios:
         return [answer.headers.get("x-amz-function-error"), answer.json()["errorMessage"]]
 
     async def network(self) -> Any:
-        """An endpoint that it is told of, the same port at the host's address, and the world; then a private network."""
+        """An endpoint that it is told of, the same by its own address, the world; and a private network."""
         (url,) = self._case.settings.host_urls
         inside = self._engine.url_inside(url)
         host, port = inside.removeprefix("http://").split(":")
@@ -134,6 +134,26 @@ class Scenarios:
         except HostFault as error:
             found.append(str(error))
         return found
+
+    async def frozen(self) -> Any:
+        """Whether a frozen sandbox stands still."""
+        sandbox = await self._start("probe")
+        door = await connect(sandbox)
+        await door.init()
+        await sandbox.freeze()
+        asked = asyncio.ensure_future(door.invoke({"time": None}))
+        await asyncio.sleep(0.3)
+        is_frozen = not asked.done()
+        await sandbox.thaw()
+        await asked
+        return is_frozen
+
+    async def spun(self) -> Any:
+        """How much CPU time a tenth of a vCPU gives in a second."""
+        sandbox = await self._start("probe", cpus=0.1)
+        door = await connect(sandbox)
+        await sandbox.limit_cpu()
+        return (await door.invoke({"spin": 1.0})).json()["spin"]
 
     async def users(self) -> Any:
         """Whose the functions of two sandboxes are on the host."""
@@ -210,7 +230,8 @@ async def _run(host: str, place: Path, names: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Run all scenarios, or those that are named."""
     host, place, *names = sys.argv[1:]
-    names = names or [name for name in vars(Scenarios) if not name.startswith("_")]
+    grouped = ("frozen", "spun")  # only with control groups of the user's
+    names = names or [name for name in vars(Scenarios) if not name.startswith("_") and name not in grouped]
     print(json.dumps(uvloop.run(_run(host, Path(place), names))))
 
 

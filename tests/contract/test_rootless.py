@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
+from rie.limits import cgroup
 from tests import layers
 from tests.contract.conftest import RUNTIME, image_of
-from tests.registry import Registry, assemble
+from tests.ports import free_port
+from tests.registry import Registry, assemble, digest_of
 from tests.unprivileged import FIRST_FURTHER, FURTHER, UID, User, living
 
 MB = 1024 * 1024
@@ -190,3 +199,142 @@ def test_what_is_lacking_is_in_the_engines_first_line(found: dict[str, Any], use
     assert ("no user of the function's own" in line) == is_shared(user)
     for text in ("no control group for memory", "/tmp in the function's memory", "no network but the endpoints"):
         assert text in line
+
+
+# -- the manager -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(user: User, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
+    """`rie serve` as that user: its URL, its process and its log."""
+    port = free_port()
+    log = user.home / "serve.log"
+    command = user.command(
+        *(sys.executable, "-m", "rie", "serve", "--port", str(port), "--data", str(user.home / "data"), *arguments)
+    )
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        until(lambda: f"http://127.0.0.1:{port}" in log.read_text(), log.read_text, 60)
+        yield f"http://127.0.0.1:{port}", process, log
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def client_of(url: str) -> Any:
+    return boto3.client(
+        "lambda",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=60),
+    )
+
+
+def test_the_manager_serves_says_why_and_leaves_nothing_behind_even_if_it_is_killed(
+    user: User, registry: Registry
+) -> None:
+    with serving(user) as (url, process, log):
+        assert re.search(
+            r"engine oci, without a daemon or root: .*\(oci because: not root, Docker does not", log.read_text()
+        )
+        client = client_of(url)
+        client.create_function(
+            FunctionName="echo",
+            PackageType="Image",
+            Code={"ImageUri": f"{registry.host}/echo:1"},
+            Role="arn:aws:iam::123456789012:role/tests",
+        )
+        client.get_waiter("function_active_v2").wait(FunctionName="echo", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        for number in (1, 2):
+            answer = client.invoke(FunctionName="echo", Payload=json.dumps(number))
+            assert json.loads(answer["Payload"].read()) == number
+        answered = user.run(sys.executable, "-m", "rie", "invoke", "echo", "3", "--endpoint", url)
+        assert (answered.stdout.strip(), answered.returncode) == ("3", 0), answered.stderr
+        for pid in (*children_of(process.pid), process.pid):  # gunicorn's two, and not the launcher
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        until(lambda: not user.processes(), lambda: str(user.processes()))
+        assert list((user.home / "data" / "sandboxes").glob("*/engine-*/*"))
+    with serving(user) as (url, process, log):
+        assert json.loads(client_of(url).invoke(FunctionName="echo", Payload=b"4")["Payload"].read()) == 4
+    assert process.returncode == 0, log.read_text()
+    assert not list((user.home / "data" / "sandboxes").glob("*/engine-*"))
+
+
+def test_an_image_is_pulled_from_a_layout(user: User, registry: Registry) -> None:
+    layout = user.home / "layout"
+    write_layout(layout)
+    pulled = user.run(sys.executable, "-m", "rie", "pull", f"oci:{layout}", "--data", str(user.home / "pulled"))
+    assert pulled.returncode == 0, pulled.stderr
+    (secret,) = (user.home / "pulled" / "images" / "layers").glob("*/fs/data/secret")
+    assert secret.stat().st_uid == UID
+    assert secret.read_bytes() == b"legible"
+
+
+def write_layout(directory: Path) -> None:
+    """An OCI layout with the odd image."""
+    image = odd_image()
+    (directory / "blobs" / "sha256").mkdir(parents=True)
+    for blob in (*image.blobs, image.manifest):
+        (directory / "blobs" / "sha256" / digest_of(blob).partition(":")[2]).write_bytes(blob)
+    described = {"mediaType": image.media_type, "digest": digest_of(image.manifest), "size": len(image.manifest)}
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    (directory / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+
+
+def test_the_doctor_names_what_is_impossible_and_what_mends_it(user: User) -> None:
+    done = user.run(sys.executable, "-m", "rie", "doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)
+    assert [each["state"] for each in findings if each["subject"] == "oci engine"] == ["ok"]
+    lacking = {each["detail"]: each["remedy"] for each in findings if each["subject"] == "without root"}
+    assert len(lacking) == (4 if is_shared(user) else 3)
+    assert all(lacking.values())
+    text = " ".join(lacking)
+    for word in ("memory is watched", "no share of CPU", "not frozen", "/tmp is memory", "AWS_ENDPOINT_URL"):
+        assert word in text
+    assert ("usermod --add-subuids" in " ".join(lacking.values())) == is_shared(user)
+
+
+# -- control groups that were given to the user ------------------------------------------------------------------------
+
+
+def test_groups_that_belong_to_the_user_bound_memory_processes_and_cpu(registry: Registry) -> None:
+    with delegated() as groups, living(True, groups) as user:
+        found = run_scenarios(user, registry, "described", "memory", "processes", "frozen", "spun")
+        assert "no control group" not in found["described"]
+        assert found["memory"][1] == "Unhandled"
+        assert "Error Type: Runtime.OutOfMemory" in found["memory"][-1]
+        assert "held more than its" not in found["memory"][-1]  # the kernel's doing, and not the bootstrap's
+        for ((answer),) in found["processes"]:
+            assert 10 < answer["fork"][0] < 20
+        assert found["frozen"] is True
+        assert found["spun"] < 0.5
+
+
+@contextmanager
+def delegated() -> Iterator[tuple[str, ...]]:
+    """A group of the test user's in each hierarchy, as a service manager gives them to a session."""
+    hierarchies, is_unified = cgroup.hierarchies()
+    name = f"rie-test-delegated-{os.getpid()}"
+    made = [place / name for place in dict.fromkeys(hierarchies[kind] for kind in ("memory", "pids", "cpu", "freezer"))]
+    assert not is_unified, "give version 2's controllers to the group first"
+    try:
+        for place in made:
+            place.mkdir()
+            for path in (place, place / "cgroup.procs", place / "tasks"):
+                os.chown(path, UID, UID)
+        yield tuple(str(place / "cgroup.procs") for place in made)
+        left = [str(path) for place in made for path in place.glob("*/")]
+        assert not left, left
+    finally:
+        for place in made:
+            until(lambda place=place: not (place / "cgroup.procs").read_text(), lambda: "processes are left")  # type: ignore[misc]
+            place.rmdir()
