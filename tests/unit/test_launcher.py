@@ -40,12 +40,12 @@ FORBIDDEN = {
 }
 
 
-def ask(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+def ask(machine: str, number: int, *arguments: int, arch: int | None = None, guards_first: bool = False) -> int:
     """What the filter answers: the kernel's interpreter, as far as the program uses it."""
     values = [*arguments, *[0] * (6 - len(arguments))]
     arch = seccomp.AUDIT_ARCH[machine] if arch is None else arch
     data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, arch, 0, *(value & (1 << 64) - 1 for value in values))
-    code = [struct.unpack("=HBBI", piece) for piece in _pieces(seccomp.program(machine))]
+    code = [struct.unpack("=HBBI", piece) for piece in _pieces(seccomp.program(machine, guards_first))]
     at, accumulator = 0, 0
     while True:
         kind, yes, no, value = code[at]
