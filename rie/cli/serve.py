@@ -18,7 +18,11 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 9000]")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What runs the sandboxes: oci, docker or stub. [default: oci on Linux with root; else docker if it answers, else oci]")
+        str | None,
+        typer.Option(
+            help="What runs the sandboxes: oci, docker or stub. [default: oci on Linux with root; else docker if it "
+            "answers, else oci]"
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Where functions, logs and sandboxes are kept.")] = None,
     idle: Annotated[float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: 600]")] = None,

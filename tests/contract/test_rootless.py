@@ -323,18 +323,21 @@ def test_groups_that_belong_to_the_user_bound_memory_processes_and_cpu(registry:
 def delegated() -> Iterator[tuple[str, ...]]:
     """A group of the test user's in each hierarchy, as a service manager gives them to a session."""
     hierarchies, is_unified = cgroup.hierarchies()
-    name = f"rie-test-delegated-{os.getpid()}"
-    made = [place / name for place in dict.fromkeys(hierarchies[kind] for kind in ("memory", "pids", "cpu", "freezer"))]
-    assert not is_unified, "give version 2's controllers to the group first"
+    places = dict.fromkeys(hierarchies[kind] for kind in ("memory", "pids", "cpu", "freezer"))
+    made = [place / f"rie-test-delegated-{os.getpid()}" for place in places]
+    if is_unified:
+        (made[0].parent / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+    for place in made:
+        place.mkdir()
+        for name in (".", "cgroup.procs", "cgroup.subtree_control" if is_unified else "tasks"):
+            os.chown(place / name, UID, UID)
     try:
-        for place in made:
-            place.mkdir()
-            for path in (place, place / "cgroup.procs", place / "tasks"):
-                os.chown(path, UID, UID)
         yield tuple(str(place / "cgroup.procs") for place in made)
-        left = [str(path) for place in made for path in place.glob("*/")]
+        left = [str(path) for place in made for path in place.glob("*/") if path.name != cgroup.HOST]
         assert not left, left
     finally:
         for place in made:
-            until(lambda place=place: not (place / "cgroup.procs").read_text(), lambda: "processes are left")  # type: ignore[misc]
-            place.rmdir()
+            for group in (place / cgroup.HOST, place):
+                if group.exists():
+                    until(lambda group=group: not (group / "cgroup.procs").read_text(), str)  # type: ignore[misc]
+                    group.rmdir()
