@@ -88,6 +88,8 @@ def _docker() -> Finding:
         remedy = (
             "start it: systemctl start docker, or dockerd &" if shutil.which("dockerd") else "apt-get install docker.io"
         )
+        if "Permission denied" in str(error):
+            remedy = "usermod --append --groups docker USER; its members are as good as root"
         if unavailable() is None:
             return Finding("docker engine", "warning", f"does not answer, not needed: {_first_line(error)}", remedy)
         return Finding("docker engine", "missing", f"does not answer: {_first_line(error)}", remedy)

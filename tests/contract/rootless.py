@@ -111,6 +111,10 @@ class Scenarios:
         second = await door.invoke({"hold": 80})
         return [first, second.headers.get("x-amz-function-error")]
 
+    async def memory_of_nobody(self) -> Any:
+        """A file in memory that no process maps."""
+        return await self._ask({"attempt-memfd": None})
+
     async def processes(self) -> Any:
         """Two sandboxes at once with twenty processes each."""
         return await asyncio.gather(*(self._ask({"fork": 40}, pids=20) for _ in range(2)))

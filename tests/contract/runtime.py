@@ -180,6 +180,7 @@ VERBS = {
     "attempt-affinity": lambda pid: attempt(lambda: os.sched_setaffinity(pid, {0})),
     "attempt-priority": lambda pid: attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 19)),
     "attempt-signal": lambda pid: attempt(lambda: os.kill(pid, 15)),
+    "attempt-memfd": lambda _: attempt(lambda: os.memfd_create("x")),
     "list": lambda path: sorted(os.listdir(path)),
     "hold": hold,
     "hold-in-children": hold_in_children,

@@ -154,6 +154,7 @@ def test_memory_beyond_the_limit_is_told_as_such(found: dict[str, Any]) -> None:
 
 def test_memory_of_all_processes_and_of_tmp_counts(found: dict[str, Any]) -> None:
     assert found["memory_of_many"] == "Unhandled"
+    assert found["memory_of_nobody"] == [{"attempt-memfd": REFUSED}]
     assert found["memory_of_files"] == [{"fill-tmp": None}, "Unhandled"]
 
 
@@ -308,11 +309,12 @@ def test_the_doctor_names_what_is_impossible_and_what_mends_it(user: User) -> No
 
 def test_groups_that_belong_to_the_user_bound_memory_processes_and_cpu(registry: Registry) -> None:
     with delegated() as groups, living(True, groups) as user:
-        found = run_scenarios(user, registry, "described", "memory", "processes", "frozen", "spun")
+        found = run_scenarios(user, registry, "described", "memory", "memory_of_nobody", "processes", "frozen", "spun")
         assert "no control group" not in found["described"]
         assert found["memory"][1] == "Unhandled"
         assert "Error Type: Runtime.OutOfMemory" in found["memory"][-1]
         assert "held more than its" not in found["memory"][-1]  # the kernel's doing, and not the bootstrap's
+        assert found["memory_of_nobody"] == [{"attempt-memfd": None}]
         for ((answer),) in found["processes"]:
             assert 10 < answer["fork"][0] < 20
         assert found["frozen"] is True

@@ -95,6 +95,15 @@ def test_the_guard_allows_nothing_that_the_list_does_not(machine: str) -> None:
         assert ask(machine, number, 1, 1, guards_first=True) == ask(machine, number, 1, 1), number
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_where_nobody_counts_it_no_memory_is_had_but_a_processes(machine: str) -> None:
+    listed = syscalls.numbers(machine)
+    for name, number in listed.items():
+        expected = refusal(errno.EPERM) if name in seccomp.OF_NO_PROCESS else ask(machine, number)
+        assert ask(machine, number, shows_memory=True) == expected, name
+    assert set(seccomp.OF_NO_PROCESS) <= set(listed)
+
+
 # -- ids ---------------------------------------------------------------------------------------------------------------
 
 

@@ -241,8 +241,8 @@ class OciEngine:
         instance = self._own_instance()
         if self._stock is None:
             self._groups = Groups.find(self._mark)
-            users = rootless.numbers(self._users) if self._users is not None else ()
-            self._spawner = Spawner(self._settings.bundle, instance.directory / "stage", users)
+            told = rootless.arguments(self._users, self._groups) if self._users is not None else ()
+            self._spawner = Spawner(self._settings.bundle, instance.directory / "stage", told)
             self._networks = Networks(self._mark, instance.token)
             size = self._settings.prepared
             carrier = Carrier(self._passages)

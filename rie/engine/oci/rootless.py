@@ -139,7 +139,7 @@ def _try(users: Users) -> str:
     """ "" if sandboxes can be made with those ids, else what the kernel says."""
     paths = [str(Path(__file__).parent), str(Path(bootstrap.__file__).parents[1])]
     with tempfile.TemporaryDirectory(prefix="rie-probe-") as place:
-        command = [sys.executable, "-I", "-S", "-c", PROGRAM.format(paths=paths), place, *map(str, numbers(users))]
+        command = [sys.executable, "-I", "-S", "-c", PROGRAM.format(paths=paths), place, *map(str, _numbers(users))]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S, check=False)
         except (OSError, subprocess.SubprocessError) as error:
@@ -148,8 +148,12 @@ def _try(users: Users) -> str:
     return "" if said == "ok" else said.splitlines()[-1]
 
 
-def numbers(users: Users) -> Sequence[int]:
-    """As the launcher's arguments."""
+def arguments(users: Users, groups: Groups) -> Sequence[int]:
+    """What the launcher is told."""
+    return int("memory" not in groups.roots), *_numbers(users)
+
+
+def _numbers(users: Users) -> Sequence[int]:
     return users.uid, users.gid, users.first_uid, users.first_gid, users.count
 
 

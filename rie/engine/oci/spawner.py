@@ -38,11 +38,11 @@ class Child:
 class Spawner:
     """Owned by the event loop; starts the launcher when it is first needed, and again if it has died."""
 
-    def __init__(self, bundle: Path, stage: Path, users: Sequence[int] = ()) -> None:
-        """`users` are the numbers of launcher.userns.Users, where the launcher has to do without root."""
+    def __init__(self, bundle: Path, stage: Path, rootless: Sequence[int] = ()) -> None:
+        """`rootless` are the launcher's arguments where it has to do without root."""
         self._bundle = bundle
         self._stage = stage
-        self._users = users
+        self._rootless = rootless
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -111,7 +111,7 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [str(Path(__file__).parent), str(self._bundle / "lib" / "rie")]
         command = [str(interpreter), "-I", "-S", "-c", PROGRAM.format(paths=paths)]
-        command += [str(theirs.fileno()), str(self._stage), "1" if has_bootstrap else "0", *map(str, self._users)]
+        command += [str(theirs.fileno()), str(self._stage), "1" if has_bootstrap else "0", *map(str, self._rootless)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env={"LC_ALL": "C.UTF-8"}, cwd="/"

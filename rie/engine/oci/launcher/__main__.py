@@ -4,8 +4,8 @@ The manager is large and has threads, and forking it would cost ten times as muc
 through here: it goes from the manager to the sandbox itself, so one sandbox's fork has nothing of another's.
 
 Arguments: the control socket's descriptor, the directory for the stage, "1" if the bootstrap can be run in our own
-interpreter; without root, the numbers of userns.Users. Messages are JSON: an order from the manager; "made" with a
-pidfd and a channel, or "failed", and "ended" to it.
+interpreter; without root, "1" if no control group limits memory, and the numbers of userns.Users. Messages are JSON: an
+order from the manager; "made" with a pidfd and a channel, or "failed", and "ended" to it.
 """
 
 import _socket
@@ -39,13 +39,9 @@ NOT_OURS = ("overlay", "nsfs", "fuse.snapfuse", "squashfs")
 class Launcher:
     """Owns the control socket and the children."""
 
-    def __init__(
-        self, control: "_socket.socket", stage: plan.Stage, has_bootstrap: bool, users: "userns.Users | None"
-    ) -> None:
+    def __init__(self, control: "_socket.socket", kit: blank.Kit) -> None:
         self._control = control
-        is_shared = users is not None and not users.have_more
-        program = kernel.filter_of(seccomp.program(os.uname().machine, is_shared))
-        self._kit = blank.Kit(stage, program, has_bootstrap, users)
+        self._kit = kit
         self._namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -177,7 +173,7 @@ def main() -> None:
     """Run until the control socket closes."""
     control, directory, has_bootstrap = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the manager, which has work to end
-    users = userns.Users(*(int(number) for number in sys.argv[4:])) if sys.argv[4:] else None
+    users = userns.Users(*(int(number) for number in sys.argv[5:])) if sys.argv[5:] else None
     kernel.set_title(ENTRYPOINT.encode())
     if users is not None:
         if not (has_bootstrap or users.have_more):
@@ -190,7 +186,10 @@ def main() -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # so that collections in the forks don't touch, and copy, what they share
-    Launcher(_socket.socket(fileno=control), stage, has_bootstrap, users).run()
+    is_shared = users is not None and not users.have_more
+    program = seccomp.program(os.uname().machine, guards_first=is_shared, shows_memory=sys.argv[4:5] == ["1"])
+    kit = blank.Kit(stage, kernel.filter_of(program), has_bootstrap, users)
+    Launcher(_socket.socket(fileno=control), kit).run()
 
 
 if __name__ == "__main__":

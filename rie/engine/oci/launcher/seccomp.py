@@ -27,6 +27,7 @@ sched_setscheduler, sched_setparam, sched_setattr: each begins with a process's 
 PRIORITY = {"x86_64": {141: 0, 251: 1}, "aarch64": {140: 0, 30: 1}}
 PIDFD_SEND_SIGNAL = 424  # a directory of /proc would do for its first argument
 FIRST = 1
+OF_NO_PROCESS = ("memfd_create", "shmget")  # what these hold need not be mapped anywhere
 # CLONE_NEW* of mount, cgroup, UTS, IPC, user, PID and network namespaces: none may be made.
 NAMESPACES = 0x7E020000
 PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Docker's: Linux, its 32-bit and UNAME26 forms, and "tell me"
@@ -37,11 +38,15 @@ NUMBER, ARCHITECTURE, ARGUMENTS, SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in st
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 
 
-def program(machine: str, guards_first: bool = False) -> bytes:
-    """The filter for "x86_64" or "aarch64"; `guards_first` keeps off the sandbox's first process, where it is the same
-    user as the others. Raises KeyError for another machine."""
+def program(machine: str, guards_first: bool = False, shows_memory: bool = False) -> bytes:
+    """The filter for "x86_64" or "aarch64". Raises KeyError for another machine.
+
+    `guards_first` keeps off the sandbox's first process, where it is the same user as the others; `shows_memory` allows
+    no memory but that which the kernel adds to a process, where nobody else counts it.
+    """
     ruled = RULED[machine]
-    numbers = sorted(syscalls.numbers(machine).values())
+    listed = syscalls.numbers(machine)
+    numbers = sorted(listed[name] for name in listed if not (shows_memory and name in OF_NO_PROCESS))
     code = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]),
