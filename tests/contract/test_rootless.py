@@ -288,6 +288,8 @@ def write_layout(directory: Path) -> None:
     described = {"mediaType": image.media_type, "digest": digest_of(image.manifest), "size": len(image.manifest)}
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
     (directory / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, UID, UID)
 
 
 def test_the_doctor_names_what_is_impossible_and_what_mends_it(user: User) -> None:
