@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap import settings
 from bootstrap.settings import UNPRIVILEGED
+from bootstrap.wire import ENV_MEMORY_LIMIT, ENV_SOCKET
 from rie import engine
 from rie.engine.oci import rootless
 from rie.engine.oci.launcher import kernel, plan, seccomp, syscalls, userns
@@ -147,6 +149,19 @@ def test_the_default_engine(
     monkeypatch.setattr(engine, "_docker_answers", lambda: docker)
     monkeypatch.setattr("rie.engine.oci.engine.unavailable", lambda: why_not)
     assert engine.default() == expected
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_manager_says_if_the_bootstrap_must_watch_and_no_function_sees_it() -> None:
+    managed = {ENV_SOCKET: "/run/rie/front", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}
+    assert settings.read(managed, ["x"]).memory_limit_mb == 0
+    watching = settings.read({**managed, ENV_MEMORY_LIMIT: "128"}, ["x"])
+    assert watching.memory_limit_mb == 128
+    assert ENV_MEMORY_LIMIT not in watching.variables
+    alone = {ENV_MEMORY_LIMIT: "64", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}
+    assert settings.read(alone, ["x"]).memory_limit_mb == 128
 
 
 # -- control groups ----------------------------------------------------------------------------------------------------
