@@ -101,7 +101,7 @@ class Scenarios:
         """Many processes that are each small, and children of children."""
         sandbox = await self._start("probe")
         answer = await (await connect(sandbox)).invoke({"hold-in-children": [90, 4]})
-        return answer.headers.get("x-amz-function-error")
+        return answer.json()["errorMessage"]
 
     async def memory_of_files(self) -> Any:
         """What is in /tmp counts."""
@@ -109,7 +109,7 @@ class Scenarios:
         door = await connect(sandbox)
         first = (await door.invoke({"fill-tmp": 80})).json()
         second = await door.invoke({"hold": 80})
-        return [first, second.headers.get("x-amz-function-error")]
+        return [first, second.json()["errorMessage"]]
 
     async def memory_of_nobody(self) -> Any:
         """A file in memory that no process maps."""

@@ -143,9 +143,9 @@ def ticks(seconds):
 
 
 def hold(megabytes):
-    """Keep memory for longer than anybody takes to look at it."""
+    """Keep memory for longer than any function may run."""
     block = bytearray(b"x") * (megabytes * 1048576)
-    time.sleep(5)
+    time.sleep(60)
     return len(block)
 
 
@@ -159,7 +159,7 @@ def hold_in_children(many):
                 hold(megabytes)
             os._exit(0)
         os.waitpid(child, 0)
-    time.sleep(5)
+    time.sleep(60)
     return count
 
 
