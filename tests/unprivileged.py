@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-UID = 54321
-FIRST_FURTHER, FURTHER = 5_432_100, 1_000
+# Of this process alone, so that others who test at the same time are other users.
+UID = 50_000 + os.getpid() % 10_000
+FURTHER = 1_000
+FIRST_FURTHER = UID * FURTHER
 NAME = "rie-test-user"
 ROOT = Path(__file__).parents[1]
 SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
@@ -36,7 +38,8 @@ class User:
     def command(self, *argv: str) -> list[str]:
         """What root starts to have this user run a program."""
         places = [str(place) for place in (ROOT, Path(sys.prefix), self.home)]
-        spec = {"home": str(self.home), "more": self.has_more_ids, "places": places, "groups": self.groups}
+        further = f"{NAME}:{FIRST_FURTHER}:{FURTHER}\n" if self.has_more_ids else ""
+        spec = {"uid": UID, "home": str(self.home), "further": further, "places": places, "groups": self.groups}
         return [sys.executable, "-I", __file__, json.dumps(spec), *argv]
 
     def run(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -76,15 +79,15 @@ def living(has_more_ids: bool, groups: tuple[str, ...] = ()) -> Iterator[User]:
 
 def _main() -> None:
     spec = json.loads(sys.argv[1])
+    uid = spec["uid"]
     for file in spec["groups"]:
         Path(file).write_text("0")
     _unshare()
     _mount("", "/", flags=MS_REC | MS_PRIVATE)
     _open(spec["places"])
     with tempfile.TemporaryDirectory(prefix="rie-etc-") as directory:
-        further = f"{NAME}:{FIRST_FURTHER}:{FURTHER}\n" if spec["more"] else ""
-        passwd = Path("/etc/passwd").read_text() + f"{NAME}:x:{UID}:{UID}::{spec['home']}:/bin/sh\n"
-        for name, text in {"passwd": passwd, "subuid": further, "subgid": further}.items():
+        passwd = Path("/etc/passwd").read_text() + f"{NAME}:x:{uid}:{uid}::{spec['home']}:/bin/sh\n"
+        for name, text in {"passwd": passwd, "subuid": spec["further"], "subgid": spec["further"]}.items():
             source = Path(directory, name)
             source.write_text(text)
             source.chmod(0o644)
@@ -94,8 +97,8 @@ def _main() -> None:
             if Path(path).exists():
                 _mount("/dev/null", path, flags=MS_BIND)
     os.setgroups([])
-    os.setresgid(UID, UID, UID)
-    os.setresuid(UID, UID, UID)
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
     kept = ("PATH", "LANG", "DOCKER_HOST")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {"HOME": spec["home"], "TMPDIR": spec["home"], "PYTHONDONTWRITEBYTECODE": "1"}
