@@ -19,10 +19,10 @@ import psutil
 
 from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.instance import Instance, sandboxes_in, sweep
-from rie.engine.oci import bridges, holdings
+from rie.engine.oci import bridges, holdings, rootless
 from rie.engine.oci.borrowed import Borrowed
 from rie.engine.oci.carrier import Carrier
-from rie.engine.oci.network import NONE, Networks
+from rie.engine.oci.network import NONE, OUTBOUND, PASSAGES, Networks
 from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.oci.spawner import Spawner
 from rie.engine.oci.stock import Blank, Stock
@@ -68,15 +68,16 @@ def unavailable() -> str | None:
     """Why this engine can't run here ("not root"), or None when it can."""
     if not sys.platform.startswith("linux"):
         return "not Linux"
-    if os.geteuid() != 0:
-        return "not root"
-    lacking = [name for name, number in CAPABILITIES.items() if not _capabilities() >> number & 1]
-    if lacking:
-        return f"root without {', '.join(lacking)}, as in a container that is not privileged"
     if platform.machine() not in ("x86_64", "aarch64"):
         return f"no system call filter for {platform.machine()}"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "the kernel has no overlay file system (modprobe overlay)"
+    if os.geteuid() != 0:
+        found = rootless.find()
+        return None if found.users is not None else f"not root, and {found.why}"
+    lacking = [name for name, number in CAPABILITIES.items() if not _capabilities() >> number & 1]
+    if lacking:
+        return f"root without {', '.join(lacking)}, as in a container that is not privileged"
     try:
         groups = Groups.find("check")
     except EngineUnavailable as error:
@@ -101,6 +102,8 @@ class OciEngine:
         if not OWNER.fullmatch(settings.owner):
             raise SettingsError(f"cannot use owner {settings.owner!r}: it must be letters, digits and _ . - only")
         self._settings = settings
+        # Without root there are no bridges, and only user namespaces.
+        self._users = rootless.find().users if os.geteuid() != 0 else None
         self._images = images or _images(settings)
         own = {each.address for all_of_one in psutil.net_if_addrs().values() for each in all_of_one}
         has_network = settings.network != NONE
@@ -128,8 +131,12 @@ class OciEngine:
             raise EngineUnavailable(f"cannot run sandboxes without a daemon: {why}; use --engine docker")
         if not (self._settings.bundle / "bootstrap").exists():
             raise EngineUnavailable(f"cannot run sandboxes: there is no bundle at {self._settings.bundle}")
-        version = 2 if Groups.find(self._mark).is_unified else 1
-        line = f"oci, without a daemon: Linux {platform.release()}, overlay, cgroup v{version}"
+        groups = Groups.find(self._mark)
+        line = f"oci, without a daemon: Linux {platform.release()}, overlay, cgroup v{2 if groups.is_unified else 1}"
+        if self._users is not None:
+            network = self._settings.network if self._settings.network != NONE else None
+            lacks = [lack.short for lack in rootless.lacks(groups, network)]
+            return f"oci, without a daemon or root: Linux {platform.release()}, user namespaces; {', '.join(lacks)}"
         if no_disk := storage.unavailable():
             line += f", /tmp in the function's memory ({no_disk})"
         if self._settings.network != NONE and (no_network := bridges.unavailable()):
@@ -195,7 +202,7 @@ class OciEngine:
         self._images.hold(spec.image)
         try:
             layers = self._images.layers(spec.image)
-            blank = await stock.take(spec.network or self._settings.network, spec.ephemeral_storage_mb)
+            blank = await stock.take(self._network(spec), spec.ephemeral_storage_mb)
             acquire = holdings.acquire
             try:
                 held = await self._in(
@@ -208,6 +215,13 @@ class OciEngine:
             self._images.release(spec.image)
             raise
         return OciSandbox(held, self)
+
+    def _network(self, spec: SandboxSpec) -> str:
+        if self._users is None:
+            return spec.network or self._settings.network
+        if spec.network is not None:
+            raise EngineUnavailable(f"cannot plug a sandbox into network {spec.network}: without root there is none")
+        return PASSAGES if self._settings.network == OUTBOUND else NONE
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[[], T], *, at_close: bool = False) -> T:
         if self._roster.is_closed and not at_close:
@@ -227,7 +241,8 @@ class OciEngine:
         instance = self._own_instance()
         if self._stock is None:
             self._groups = Groups.find(self._mark)
-            self._spawner = Spawner(self._settings.bundle, instance.directory / "stage")
+            told = rootless.arguments(self._users, self._groups) if self._users is not None else ()
+            self._spawner = Spawner(self._settings.bundle, instance.directory / "stage", told)
             self._networks = Networks(self._mark, instance.token)
             size = self._settings.prepared
             carrier = Carrier(self._passages)
