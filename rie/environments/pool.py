@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from rie.engine.base import Engine, Mount
 from rie.environments.concurrency import CONCURRENCY, TENANTS_PER_SLOT, Concurrency
-from rie.environments.environment import Address, Environment, LogSink, StillBusy
+from rie.environments.environment import Address, Environment, StillBusy
 from rie.environments.group import Group
 from rie.environments.lifecycle import State, move
+from rie.environments.log_reader import LogSink
 from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.errors import SandboxFailed
 from rie.iam.sessions import Credentials
