@@ -32,7 +32,8 @@ from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
 from rie.environments.environment import Environment, credentials_needed_s
 from rie.environments.plan import Limits
-from rie.environments.pool import CredentialsOf, Pool, PoolSettings, no_credentials
+from rie.environments.pool import Pool
+from rie.environments.pool_settings import CredentialsOf, PoolSettings, no_credentials
 from rie.environments.provisioning import Provisioning
 from rie.errors import HostFault, ServiceError, SettingsError
 from rie.events.assembly import AsyncInvocations
@@ -291,7 +292,6 @@ class Node:
             downloads=Downloads(links, code),
         )
         logs.start_sweeping()
-        pool.open()
         await events.open()
         await durable.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)

@@ -66,17 +66,24 @@ class Address(NamedTuple):
 class Environment:
     """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds.
 
-    `is_provisioned`: started ahead of any invocation, for provisioned concurrency.
+    `is_provisioned`: started ahead of any invocation, for provisioned concurrency; `is_ahead`: because one is expected.
     """
 
     def __init__(
-        self, function: Function, configuration: Configuration, tenant_id: str = "", *, is_provisioned: bool = False
+        self,
+        function: Function,
+        configuration: Configuration,
+        tenant_id: str = "",
+        *,
+        is_provisioned: bool = False,
+        is_ahead: bool = False,
     ) -> None:
         self.environment_id = uuid.uuid4().hex
         self.function = function
         self.configuration = configuration
         self.address = Address(configuration.configuration_id, function.version, tenant_id)
         self.is_provisioned = is_provisioned
+        self.is_ahead = is_ahead
         self.has_initialised = False  # and well; if not, its first invocation begins with another init
         self.log_stream = log_stream(function, configuration, self.environment_id)
         self.state = State.STARTING
@@ -90,6 +97,7 @@ class Environment:
         self.credentials: Credentials | None = None  # of its role, set before it starts
         self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
+        self.starting: asyncio.Task[None] | None = None  # the pool's, if nobody waits for it
         self._is_frozen = False
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
