@@ -31,7 +31,7 @@ class Sizes:
     days: int
 
 
-SIZES = {Effort.FULL: Sizes(7, 400, 14), Effort.QUICK: Sizes(2, 60, 4)}
+SIZES = {Effort.FULL: Sizes(7, 300, 10), Effort.QUICK: Sizes(2, 60, 4)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 After "Serverless in the Wild" (Shahrad et al., USENIX ATC 2020), which describes the trace of Azure Functions:
 
 - Calls a day differ by orders of magnitude: 45 % of applications have no more than one an hour, 81 % no more than one a
-  minute (Fig. 5). Rates here are log-linear between these; those of more than two a minute are cut there, because both
-  policies keep them warm and they would only take time.
+  minute (Fig. 5). Rates here are log-linear between these; those of more than one in two minutes are cut there: both
+  policies keep them warm, and they would only take time.
 - A quarter are called by timers, whose periods are alike day by day (Fig. 6: a fifth have a coefficient of variation of
   0 between calls); others by people, with a day's rhythm around a base of half the peak, less at weekends (Fig. 4);
   others in bursts, several at a time; and some rarely, at no time in particular.
@@ -22,7 +22,7 @@ from random import Random
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 RATES = ((0.0, 0.15), (0.45, 24.0), (0.81, 1_440.0), (1.0, 100_000.0))  # share of functions, calls a day up to
-MOST_A_DAY = 2_880.0
+MOST_A_DAY = 720.0
 PERIODS_S = {60: 5, 300: 20, 600: 10, 900: 15, 1_800: 10, 3_600: 20, 14_400: 5, 86_400: 15}  # and their weights
 KINDS = {"timer": 25, "rhythm": 45, "burst": 20, "rare": 10}
 MAX_S = 900.0  # AWS limit on a function's time

@@ -30,6 +30,7 @@ from rie.code.store import CodeStore
 from rie.engine import choose, default
 from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
+from rie.environments.arrivals_file import ArrivalsFile
 from rie.environments.environment import Environment, credentials_needed_s
 from rie.environments.plan import Limits
 from rie.environments.pool import Pool
@@ -159,6 +160,7 @@ class Node:
     _triggers: Triggers
     _endpoint: Endpoint | None
     _pool: Pool
+    _arrivals: ArrivalsFile
     _provisioning: Provisioning
     _deployment: Deployment
     _sweeper: Sweeper
@@ -292,6 +294,8 @@ class Node:
             downloads=Downloads(links, code),
         )
         logs.start_sweeping()
+        arrivals = ArrivalsFile(settings.data / "arrivals.json", pool.book)
+        await arrivals.open(lambda key, version: version in directory.versions(key))
         await events.open()
         await durable.open()
         sources = EventSources(ledger, mirror, directory, invoker, events, clients, clock)
@@ -310,6 +314,7 @@ class Node:
             _triggers=triggers,
             _endpoint=endpoint,
             _pool=pool,
+            _arrivals=arrivals,
             _provisioning=provisioning,
             _deployment=deployment,
             _sweeper=sweeper,
@@ -338,6 +343,7 @@ class Node:
         await self._sweeper.close()
         await self._provisioning.close()
         await self._pool.close()
+        await self._arrivals.close()
         await self._logs.close()
         if self._delivery is not None:
             await self._delivery.close(LOGS_LIMIT_S)
@@ -388,7 +394,8 @@ def _pool_settings(settings: Settings, engine: Engine) -> PoolSettings:
     variables = {name: engine.url_inside(url) for name, url in _endpoints(settings).items()}
     if engine.name == "docker" and settings.is_on_loopback and not settings.function_lambda_url:
         variables.pop("AWS_ENDPOINT_URL_LAMBDA", None)  # nobody listens where its sandboxes see this host
-    return PoolSettings(Limits(settings.concurrency, settings.memory_mb), settings.idle_s, variables, settings.freeze_s)
+    limits, is_learned = Limits(settings.concurrency, settings.memory_mb), settings.keep_alive == "learned"
+    return PoolSettings(limits, settings.idle_s, variables, settings.freeze_s, is_learned)
 
 
 def _credentials_of(roles: RoleCredentials, settings: Settings) -> CredentialsOf:

@@ -21,7 +21,12 @@ def serve(
         str | None, typer.Option(help="What runs the sandboxes: oci, docker or stub. [default: oci on Linux with root]")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Where functions, logs and sandboxes are kept.")] = None,
-    idle: Annotated[float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: 600]")] = None,
+    idle: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds an idle environment is kept warm. [default: what each function's calls teach, or 600]"
+        ),
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Invocations that may run at a time. [default: 1000]")] = None,
     memory: Annotated[
         int | None,
@@ -68,12 +73,12 @@ def serve(
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 
     Every setting can be a variable too: RIE_HOST, RIE_PORT, RIE_ENGINE, RIE_DATA, RIE_DATABASE, RIE_REGION,
-    RIE_ACCOUNT, RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY, RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S,
-    RIE_ASYNC_DELAY_SCALE, RIE_RUNTIMES, RIE_AUTH, RIE_KEYS, RIE_INSECURE_NO_AUTH, RIE_ROLE_CREDENTIALS (auto, own,
-    sts, none), RIE_FUNCTION_ENDPOINT_URL, RIE_URLS, RIE_URL_NEEDS_INVOKE (1: as AWS asks of new URLs),
-    RIE_STREAM_MIB_PER_S, RIE_WITH_AWS, RIE_AWS_PORT, RIE_ROUTES, RIE_LOG_FUNCTION_MB,
-    RIE_LOG_TOTAL_MB, RIE_LOG_RETENTION_DAYS, RIE_LOG_KB_PER_S, RIE_LOG_DELIVERY (auto, on, off). RIE_ACCESS_KEY_ID and
-    RIE_SECRET_ACCESS_KEY are one more access key, the account's root.
+    RIE_ACCOUNT, RIE_KEEP_ALIVE (learned, fixed), RIE_IDLE_S, RIE_FREEZE_S, RIE_NETWORK, RIE_CONCURRENCY,
+    RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S, RIE_ASYNC_DELAY_SCALE, RIE_RUNTIMES, RIE_AUTH, RIE_KEYS,
+    RIE_INSECURE_NO_AUTH, RIE_ROLE_CREDENTIALS (auto, own, sts, none), RIE_FUNCTION_ENDPOINT_URL, RIE_URLS,
+    RIE_URL_NEEDS_INVOKE (1: as AWS asks of new URLs), RIE_STREAM_MIB_PER_S, RIE_WITH_AWS, RIE_AWS_PORT, RIE_ROUTES,
+    RIE_LOG_FUNCTION_MB, RIE_LOG_TOTAL_MB, RIE_LOG_RETENTION_DAYS, RIE_LOG_KB_PER_S, RIE_LOG_DELIVERY (auto, on, off).
+    RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more access key, the account's root.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings

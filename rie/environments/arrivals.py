@@ -111,7 +111,7 @@ class Book:
 
     def dump(self) -> Iterator[tuple[Caller, list[dict[str, object]]]]:
         """Everything that is remembered."""
-        for caller, arrivals in self._arrivals.items():
+        for caller, arrivals in list(self._arrivals.items()):  # it may change meanwhile
             yield caller, arrivals.dump()
 
     def load(self, dumped: Mapping[Caller, list[dict[str, object]]]) -> None:
