@@ -43,6 +43,8 @@ from rie.functions.concurrency import Quota
 from rie.functions.deployment import Deployment
 from rie.functions.domain import Code, Domain, any_role
 from rie.functions.durable import DurableExecutions, Plan
+from rie.functions.image_sweeper import Bounds as ImageBounds
+from rie.functions.image_sweeper import ImageSweeper
 from rie.functions.ledger import Ledger
 from rie.functions.preparation import Preparation
 from rie.functions.runtimes import read_table
@@ -163,7 +165,7 @@ class Node:
     _arrivals: ArrivalsFile
     _provisioning: Provisioning
     _deployment: Deployment
-    _sweeper: Sweeper
+    _sweepers: tuple[Sweeper, ImageSweeper]
     _engine: Engine
     _store: SqlStore
     _roles: RoleCredentials | None
@@ -201,7 +203,11 @@ class Node:
         code = await asyncio.to_thread(CodeStore, settings.data / "code")
         links = Links(key_in(settings.data / "links.key"), SystemClock())
         runtimes = read_table(settings.data, settings.runtimes)
-        preparation = Preparation(engine.resolve, engine.prepare, runtimes, code)
+        image_bounds = ImageBounds(settings.data, settings.images_unused_mb, settings.disk_free_mb)
+        image_sweeper = ImageSweeper(
+            engine, image_bounds, lambda: domain.usage.configurations(), lambda: pool.configurations
+        )
+        preparation = Preparation(engine.resolve, image_sweeper.prepare, runtimes, code)
         pool = Pool(
             engine,
             _pool_settings(settings, engine),
@@ -305,6 +311,7 @@ class Node:
         if endpoint is not None:
             endpoint.listen(triggers.intake.take)
         await sweeper.open()
+        image_sweeper.open()
         return cls(
             app=app,
             invoker=invoker,
@@ -317,7 +324,7 @@ class Node:
             _arrivals=arrivals,
             _provisioning=provisioning,
             _deployment=deployment,
-            _sweeper=sweeper,
+            _sweepers=(sweeper, image_sweeper),
             _engine=engine,
             _store=store,
             _roles=roles,
@@ -340,7 +347,8 @@ class Node:
         await self.invoker.drain(max(drained - asyncio.get_running_loop().time(), 0.0))
         await self._durable.close()
         await self._deployment.close()
-        await self._sweeper.close()
+        for sweeper in self._sweepers:
+            await sweeper.close()
         await self._provisioning.close()
         await self._pool.close()
         await self._arrivals.close()

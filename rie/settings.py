@@ -27,6 +27,8 @@ _NUMBERS = {
     "memory_mb": int,
     "idle_s": float,
     "freeze_s": float,
+    "images_unused_mb": int,
+    "disk_free_mb": int,
     "drain_s": float,
     "async_delay_scale": float,
     "log_function_mb": int,
@@ -49,11 +51,12 @@ class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
     `concurrency` is the account's limit on running invocations, of which `unreserved` can't be reserved; `memory_mb`
-    what all environments together may be promised; `idle_s` how long an idle one is kept where
-    `keep_alive` is "fixed", and where it is "learned" one whose arrivals say nothing yet; `freeze_s` how long it runs
-    on before it is frozen (0: for ever); `network` what functions reach: "bridge" the world, "none" nothing; `drain_s`
-    how long running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for
-    (0.01: 0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
+    what all environments together may be promised; `idle_s` how long an idle one is kept where `keep_alive` is "fixed",
+    and where it is "learned" one whose arrivals say nothing yet; `freeze_s` how long it runs on before it is frozen
+    (0: for ever); `images_unused_mb` what images may take that no function has, and `disk_free_mb` with how much free
+    disk left they all go; `network` what functions reach: "bridge" the world, "none" nothing; `drain_s` how long
+    running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for (0.01:
+    0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -87,6 +90,8 @@ class Settings:
     idle_s: float = 600.0
     keep_alive: str = "learned"
     freeze_s: float = 0.1
+    images_unused_mb: int = 10_000
+    disk_free_mb: int = 2_000
     network: str = "bridge"
     drain_s: float = 20.0
     auth: bool = False
@@ -132,6 +137,8 @@ class Settings:
             )
         if self.concurrency < 1:
             raise SettingsError("cannot use these limits: concurrency must be above 0")
+        if min(self.images_unused_mb, self.disk_free_mb) < 0:
+            raise SettingsError("cannot keep images within such bounds: they must not be below 0")
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):

@@ -77,8 +77,9 @@ def serve(
     RIE_UNRESERVED, RIE_MEMORY_MB, RIE_DRAIN_S, RIE_ASYNC_DELAY_SCALE, RIE_RUNTIMES, RIE_AUTH, RIE_KEYS,
     RIE_INSECURE_NO_AUTH, RIE_ROLE_CREDENTIALS (auto, own, sts, none), RIE_FUNCTION_ENDPOINT_URL, RIE_URLS,
     RIE_URL_NEEDS_INVOKE (1: as AWS asks of new URLs), RIE_STREAM_MIB_PER_S, RIE_WITH_AWS, RIE_AWS_PORT, RIE_ROUTES,
-    RIE_LOG_FUNCTION_MB, RIE_LOG_TOTAL_MB, RIE_LOG_RETENTION_DAYS, RIE_LOG_KB_PER_S, RIE_LOG_DELIVERY (auto, on, off).
-    RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more access key, the account's root.
+    RIE_IMAGES_UNUSED_MB, RIE_DISK_FREE_MB, RIE_LOG_FUNCTION_MB, RIE_LOG_TOTAL_MB, RIE_LOG_RETENTION_DAYS,
+    RIE_LOG_KB_PER_S, RIE_LOG_DELIVERY (auto, on, off). RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more
+    access key, the account's root.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings

@@ -8,8 +8,8 @@ holds:
    is due; else the standard time. (The paper has an ARIMA model here.)
 3. The histogram is too flat to tell anything (the coefficient of variation of its bins is low): the standard time.
 4. Otherwise from the 5th percentile of the idle times, a tenth earlier, to the 99th, a tenth later; but the end is
-   where it pays best, if a call that needs no start is worth half an hour of its environment's memory. (In the paper it
-   is always the 99th: on the trace of bench/keepalive that costs half as much memory again as ten minutes for all.)
+   where it pays best, if a call that needs no start is worth twenty minutes of its environment's memory. (In the paper it
+   is always the 99th: on the trace of bench/keepalive that takes half as much memory again as ten minutes for all.)
    If the begin is near, the environment is kept instead of started again, and no shorter than the standard time.
 """
 
@@ -30,9 +30,8 @@ ENOUGH = 3  # idle times; fewer are no pattern
 FORGET_AT = 1_024  # idle times, from which on the older ones count half: functions change
 # Starting again for less than this saves nothing worth an init, which functions notice.
 WORTH_S = 300.0
-PAYS_S = (
-    1_800.0  # of idleness for each call that finds an environment; measured: no more memory than ten minutes for all
-)
+# Of idleness, for each call that finds an environment. Measured: then all take as much as with ten minutes for each.
+PAYS_S = 1_200.0
 # What has just been used is kept for as long as the histogram can't see, whatever it says: people call again.
 GRACE_S = BIN_S
 RARE = 6  # idle times beyond the histogram that are remembered …
