@@ -33,27 +33,25 @@ class Bounds:
     free_mb: int
 
 
-class ImageSweeper:
-    """`recorded` blocks, and tells what functions have; `running`, called on the event loop, what environments run."""
+Configurations = Callable[[], Iterable[Configuration]]
 
-    def __init__(
-        self,
-        engine: Engine,
-        bounds: Bounds,
-        recorded: Callable[[], Iterable[Configuration]],
-        running: Callable[[], Iterable[Configuration]],
-        look_s: float = LOOK_S,
-    ) -> None:
+
+class ImageSweeper:
+    """Of the event loop. Until it is opened it knows of no image that nobody has, and removes none."""
+
+    def __init__(self, engine: Engine, bounds: Bounds, look_s: float = LOOK_S) -> None:
         self._engine = engine
         self._bounds = bounds
-        self._recorded = recorded
-        self._running = running
         self._look_s = look_s
         self._turn = asyncio.Lock()
+        self._has: tuple[Configurations, Configurations] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def open(self) -> None:
-        """Look from time to time."""
+    def open(self, recorded: Configurations, running: Configurations) -> None:
+        """Look from time to time. `recorded` blocks, and tells what functions have; `running`, called on the event
+        loop, what environments run.
+        """
+        self._has = recorded, running
         self._task = asyncio.get_running_loop().create_task(self._go_on())
 
     async def close(self) -> None:
@@ -78,9 +76,12 @@ class ImageSweeper:
 
     async def sweep(self, spare_mb: int) -> int:
         """Remove what no function has, but so much of it and what was just used; the bytes freed. Raises HostFault."""
+        if self._has is None:
+            return 0
+        recorded, running = self._has
         async with self._turn:
-            recorded = await asyncio.to_thread(lambda: list(self._recorded()))
-            keep = [each.image for each in (*recorded, *self._running()) if each.image is not None]
+            known = await asyncio.to_thread(lambda: list(recorded()))
+            keep = [each.image for each in (*known, *running()) if each.image is not None]
             freed = await self._engine.collect(keep, spare_mb * MB, RECENT_S)
         if freed:
             _log.info("removed images that no function has: %.1f MB", freed / MB)

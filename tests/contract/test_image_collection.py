@@ -125,16 +125,13 @@ def configuration(name: str) -> Configuration:
 
 
 def sweeping(test: Callable[[ImageSweeper, StubEngine], Awaitable[None]], tmp_path: Path) -> None:
+    pending = replace(configuration("pending"), image=None)
+
     async def told() -> None:
         engine = StubEngine()
-        pending = replace(configuration("pending"), image=None)
-        sweeper = ImageSweeper(
-            engine,
-            Bounds(tmp_path, 7, 2),
-            lambda: [configuration("had"), pending],
-            lambda: [configuration("runs")],
-            0.01,
-        )
+        sweeper = ImageSweeper(engine, Bounds(tmp_path, 7, 2), look_s=0.01)
+        assert await sweeper.sweep(0) == 0 and not engine.collections  # it does not know what there is
+        sweeper.open(lambda: [configuration("had"), pending], lambda: [configuration("runs")])
         await test(sweeper, engine)
         await sweeper.close()
 
@@ -150,7 +147,6 @@ def test_from_time_to_time_what_no_function_has_is_held_against_the_bound(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9 * MB, 0, 9 * MB))
 
     async def test(sweeper: ImageSweeper, engine: StubEngine) -> None:
-        sweeper.open()
         await eventually(lambda: len(engine.collections) > 1)
         assert engine.collections[0] == (KEPT, 7 * MB)
 
@@ -161,14 +157,17 @@ def test_with_little_disk_left_all_of_it_goes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9 * MB, 8 * MB, 1 * MB))
 
     async def test(sweeper: ImageSweeper, engine: StubEngine) -> None:
-        sweeper.open()
         await eventually(lambda: len(engine.collections) > 1)
         assert engine.collections[0] == (KEPT, 0)
 
     sweeping(test, tmp_path)
 
 
-def test_a_deployment_that_finds_the_disk_full_is_tried_again_without_what_no_function_has(tmp_path: Path) -> None:
+def test_a_deployment_that_finds_the_disk_full_is_tried_again_without_what_no_function_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9 * MB, 0, 9 * MB))
+
     async def test(sweeper: ImageSweeper, engine: StubEngine) -> None:
         prepare = engine.prepare
 
