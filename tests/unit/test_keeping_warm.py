@@ -12,6 +12,7 @@ import pytest
 
 from rie.engine.base import SandboxSpec
 from rie.engine.stub import StubEngine, StubSandbox
+from rie.environments import pool
 from rie.environments.environment import Environment
 from rie.environments.idle_times import IdleTimes, Window
 from rie.environments.lifecycle import State
@@ -290,3 +291,20 @@ async def test_the_coldest_is_evicted_whichever_came_first(world: World) -> None
     assert ids(world) == {"a", "c", "d"}
     await world.run(b)
     assert ids(world) == {"a", "d", "b"}
+
+
+@story()
+async def test_tenants_that_are_gone_are_not_remembered_for_ever(world: World) -> None:
+    function = world.function()
+    assert function.serving is not None
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(pool, "MANY_GROUPS", 8)
+        for number in range(50):
+            tenant = f"tenant-{number}"
+            await world.pool.run(function, function.serving, Invocation("id", b"{}", KEY.arn, tenant_id=tenant))
+            if number % 5:
+                world.pool._discard(world.environments[-1])
+        with_environment = {each.address for each in world.environments}
+        assert len(with_environment) == 10
+        assert with_environment <= set(world.pool._groups)
+        assert len(world.pool._groups) <= len(with_environment) + 8
