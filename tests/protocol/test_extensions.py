@@ -57,8 +57,9 @@ def test_the_answer_does_not_wait_for_a_slow_extension_but_the_next_invocation_d
     emulate: Start, install: Install
 ) -> None:
     script = [["register", ["INVOKE"]], ["next"], ["sleep", 0.7], ["next"], ["loop"]]
-    emulator = emulate(LOOP, **install(slow=script))
+    emulator = emulate([["print", "has begun"], *LOOP], **install(slow=script))
     emulator.wait_for("EXTENSION")
+    emulator.wait_for("has begun\n")  # whose init may take longer than the extension's
     started = time.monotonic()
     emulator.invoke({})
     assert time.monotonic() - started < 0.5
