@@ -71,7 +71,8 @@ def test_the_answer_does_not_wait_for_a_slow_extension_but_the_next_invocation_d
 
 def test_extensions_hear_why_they_end_and_have_their_time(emulate: Start, install: Install) -> None:
     script = [["register", BOTH], ["next"], ["next"], ["exit", 0]]
-    emulator = emulate([["next"], ["sleep", 60]], **install(one=script), AWS_LAMBDA_FUNCTION_TIMEOUT="1")
+    # Enough for the second life, whose init is on the invocation's time.
+    emulator = emulate([["next"], ["sleep", 60]], **install(one=script), AWS_LAMBDA_FUNCTION_TIMEOUT="4")
     assert emulator.invoke({}).document["errorType"] == "Sandbox.Timedout"
     event = json.loads(heard(emulator, "one", 3)[2]["body"])
     assert (event["eventType"], event["shutdownReason"]) == ("SHUTDOWN", "timeout")
