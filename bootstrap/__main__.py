@@ -1,6 +1,7 @@
 """Read the environment, assemble the parts, and become PID 1."""
 
 import _socket
+import gc
 import os
 import sys
 
@@ -72,6 +73,8 @@ def main() -> None:
         from .watch import Watch
 
         Watch(environments.loops[0], settings.watched, environments.tell_all)
+    gc.freeze()  # what is here stays; looking through it again and again is for nothing
+    gc.enable()  # the bundle begins without
     selector.run()
     environments.drain()
     log.flush()

@@ -5,8 +5,9 @@ import time
 from . import compat
 from .commands import Answer
 from .events import Invocation, InvokeReceived
-from .front_door import FrontDoor, is_request_id, refuse
+from .front_door import FrontDoor, refuse
 from .ids import new_id, new_trace_id
+from .invoke_request import is_request_id
 from .wire import CLIENT_CONTEXT, MAX_EVENT, REQUEST_ID, TRACE_ID
 
 TYPE_CHECKING = False

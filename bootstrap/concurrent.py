@@ -4,9 +4,19 @@ Each poll of the runtime is a place for one invocation; where no place is free t
 different from `lifecycle.Machine` (service facts: managed instances):
 
 1.  A timeout answers the caller and kills nobody, because others are being worked on; a late answer is 410.
-2.  The end of the runtime's process fails all that it was working on; the next invocation starts another.
+2.  The end of the runtime's process, or of an external extension's, fails all that was being worked on and shuts the
+    others down; the next invocation starts anew.
 3.  Init may take as long as an invocation, and at least 130 s.
-4.  Extensions are not told of invocations, and external ones are not started; the runtime's own may register and wait.
+4.  Extensions are not told of invocations: external ones may subscribe to SHUTDOWN, the runtime's own to nothing.
+
+    state      what happens                                           ends with
+    BOOT       nothing                                                Booted                             → INIT
+    INIT       extensions register, then the runtime starts           all wait, the runtime at least once → READY
+                                                                      an end, an error, the limit        → CLOSING
+    READY      each poll may get an invocation                        an end, an error                   → CLOSING
+    CLOSING    `lifecycle`, rule 6; callers wait                      nobody is there                    → ABSENT
+    ABSENT     nobody is there                                        an invocation                      → INIT
+    SHUTDOWN   `lifecycle`, rule 6; callers are turned away           nobody is there                    → Exit
 """
 
 import collections
@@ -18,7 +28,7 @@ from .commands import (
     Deliver,
     Exit,
     KillRuntime,
-    LetIn,
+    LaunchExtension,
     Refuse,
     ReportEnd,
     ReportFault,
@@ -30,8 +40,6 @@ from .commands import (
     Restore,
     SetTimer,
     SpawnRuntime,
-    Subscribe,
-    TerminateRuntime,
     TurnAway,
 )
 from .errors import IllegalEvent
@@ -39,11 +47,13 @@ from .events import (
     Booted,
     ErrorPosted,
     ExtensionErrorPosted,
+    ExtensionExited,
     ExtensionPolled,
     ExtensionRegistered,
     InitErrorPosted,
     Invocation,
     InvokeReceived,
+    LaunchFailed,
     NextPolled,
     PollLost,
     ResponseBegun,
@@ -55,9 +65,11 @@ from .events import (
     SubscriptionPosted,
     TimerFired,
 )
-from .extensions import Refusal, Roster
+from .extensions import Roster
+from .farewell import EXIT_TIMER, FAILURE, GRACE_TIMER, SPINDOWN
 from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
-from .lifecycle import EXIT_GRACE_S, EXIT_TIMER, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES, PROVISIONED_INIT_LIMIT_S
+from .hosting import Hosting
+from .lifecycle import EXIT_GRACE_S, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES, PROVISIONED_INIT_LIMIT_S
 from .quick import deque
 from .wire import MAX_RESPONSE
 
@@ -67,30 +79,31 @@ if TYPE_CHECKING:
 
     from .records import Record
 
-BOOT, ABSENT, INIT, READY, SHUTDOWN = "boot", "absent", "init", "ready", "shutdown"
+BOOT, ABSENT, INIT, READY, CLOSING, SHUTDOWN = "boot", "absent", "init", "ready", "closing", "shutdown"
 DEADLINE = "deadline "  # and a request id: the timer of an invocation that runs
 MAX_EXPIRED = 10_000  # ids of invocations that timed out and may still be answered
 
 
-class ConcurrentMachine:
+class ConcurrentMachine(Hosting):
     """Takes the events of `lifecycle.Machine` and gives its commands."""
 
     def __init__(self, timeout_s: float, grace_s: float, limit: int) -> None:
+        super().__init__(Roster(hears_of_invocations=False))
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.limit = limit
         self.state = BOOT
         self.init_result: ReportInit | None = None
-        self._roster = Roster()
+        self._external: tuple[str, ...] = ()
+        self._runs = False
         self._waiting: deque[Invocation] = deque()
         self._waiting_bytes = 0
         self._polls: list[Any] = []
         self._running: dict[str, tuple[Invocation, float]] = {}  # and when it began
         self._expired: collections.OrderedDict[str, None] = collections.OrderedDict()
-        self._spawned_at = 0.0
+        self._init_began_at = 0.0
         self._init_ms: float | None = None
         self._cause: ExitCause | None = None
-        self._out: list[Record] = []
 
     def __repr__(self) -> str:
         return f"<ConcurrentMachine {self.state}, {len(self._running)} running, {len(self._waiting)} waiting>"
@@ -105,27 +118,64 @@ class ConcurrentMachine:
         """Whether nothing runs and nothing waits."""
         return not self._running and not self._waiting and self.state in (READY, ABSENT)
 
+    @property
+    def _is_in_init(self) -> bool:
+        return self.state == INIT
+
+    @property
+    def _is_closing(self) -> bool:
+        return self.state in (CLOSING, SHUTDOWN)
+
+    @property
+    def _has_runtime(self) -> bool:
+        return self._runs
+
     def accept(self, event: "Record", at: float) -> "list[Record]":
         """As `lifecycle.Machine.accept`."""
         handler = HANDLERS.get(type(event))
         if handler is None:
             raise IllegalEvent(f"cannot take {event!r}: it is no event of this machine")
         handler(self, event, at)
-        out, self._out = self._out, []
+        out = self._out[:]
+        self._out.clear()
         return out
 
     def _booted(self, event: Booted, at: float) -> None:
         if self.state != BOOT:
             raise IllegalEvent(f"cannot boot: the state is {self.state}")
-        self._spawn(at)
+        self._external = event.extensions
+        self._init(at)
 
-    def _spawn(self, at: float) -> None:
+    def _init(self, at: float) -> None:
         self.state = INIT
-        self._spawned_at = at
+        self._init_began_at = at
         self._cause = None
-        self._roster.begin(())
+        self.roster.begin(self._external)
         self._out.append(ReportInitStart(self._init_phase))
-        self._out += [SpawnRuntime(), SetTimer(INIT_TIMER, at + max(PROVISIONED_INIT_LIMIT_S, self.timeout_s))]
+        self._out += [LaunchExtension(name) for name in self._external]
+        self._out.append(SetTimer(INIT_TIMER, at + max(PROVISIONED_INIT_LIMIT_S, self.timeout_s)))
+        self._proceed(at)
+
+    def _proceed(self, at: float) -> None:
+        """Someone has registered or waits: init may go on, or end."""
+        if self.state != INIT:
+            return
+        if not self._has_runtime and self.roster.are_registered:
+            self._runs = True
+            self._out.append(SpawnRuntime())
+        elif self._polls and self.roster.are_ready:
+            self._end_init("success", at)
+            self.state = READY
+            self._after_answer(at)
+
+    def _end_init(self, status: str, at: float, error_type: str = "") -> None:
+        self._out.append(CancelTimer(INIT_TIMER))
+        if not self.roster.is_closed:  # the runtime has not come to its first poll
+            self._out.append(ReportInitRuntimeDone(self._init_phase, status, error_type))
+        report = ReportInit(self._init_phase, status, (at - self._init_began_at) * 1e3, error_type)
+        self._init_ms = report.duration_ms if status == "success" and self.init_result is None else None
+        self.init_result = report
+        self._out.append(report)
 
     @property
     def _init_phase(self) -> str:
@@ -146,11 +196,11 @@ class ConcurrentMachine:
             self._waiting.append(invocation)
             self._waiting_bytes += len(invocation.body)
             if self.state == ABSENT:
-                self._spawn(at)
+                self._init(at)
             self._dispatch(at)
 
     def _dispatch(self, at: float) -> None:
-        while self._waiting and self._polls and len(self._running) < self.limit:
+        while self.state == READY and self._waiting and self._polls and len(self._running) < self.limit:
             invocation = self._waiting.popleft()
             self._waiting_bytes -= len(invocation.body)
             self._running[invocation.request_id] = (invocation, at)
@@ -206,10 +256,11 @@ class ConcurrentMachine:
         if event.name.startswith(DEADLINE) and event.name[len(DEADLINE) :] in self._running:
             self._time_out(event.name[len(DEADLINE) :], at)
         elif event.name == INIT_TIMER and self.state == INIT:
-            self._cause = ExitCause("Sandbox.Timedout", "the init phase took too long")
+            self._fail_environment(ExitCause("Sandbox.Timedout", "the init phase took too long"), at)
+        elif event.name == EXIT_TIMER and self._has_runtime:
             self._out.append(KillRuntime())
-        elif event.name == EXIT_TIMER:
-            self._out.append(KillRuntime())
+        elif event.name == GRACE_TIMER and self.state in (CLOSING, SHUTDOWN):
+            self._farewell.time_is_up()
 
     def _time_out(self, request_id: str, at: float) -> None:
         """Rule 1."""
@@ -227,14 +278,10 @@ class ConcurrentMachine:
 
     def _next_polled(self, event: NextPolled, at: float) -> None:
         self._polls.append(event.exchange)
-        if self.state == INIT:
-            self.state = READY
-            self._roster.is_closed = True
-            report = ReportInit("init", "success", (at - self._spawned_at) * 1e3)
+        if self.state == INIT and not self.roster.is_closed:
+            self.roster.is_closed = True
             self._out.append(ReportInitRuntimeDone(self._init_phase, "success"))
-            self._init_ms = report.duration_ms if self.init_result is None else None
-            self.init_result = report
-            self._out += [CancelTimer(INIT_TIMER), report]
+        self._proceed(at)
         self._after_answer(at)
 
     def _poll_lost(self, event: PollLost, at: float) -> None:
@@ -261,27 +308,42 @@ class ConcurrentMachine:
         self._runtime_ended(self._cause or cause_of(event), at)
 
     def _runtime_ended(self, cause: ExitCause, at: float) -> None:
-        """Rule 2; those who wait for an init that failed are told so."""
+        self._runs = False
         self._polls.clear()
-        self._out += [CancelTimer(INIT_TIMER), CancelTimer(EXIT_TIMER)]
-        if self.state == SHUTDOWN:
-            self._out.append(Exit())
+        self._out.append(CancelTimer(EXIT_TIMER))
+        if not self._is_closing:
+            self._fail_environment(cause, at)
+        elif self._farewell.runtime_has_ended():
+            self._closed(at)
+
+    def _fail_environment(self, cause: ExitCause, at: float) -> None:
+        """Rule 2; those who wait for an init that failed are told so."""
+        if self._is_closing:
             return
         if cause.message:
             self._out.append(ReportFault("", f"Error: {cause.message}\n{cause.payload_type}"))
         failed = [self._end(request_id, "failure", at, cause.error_type) for request_id in list(self._running)]
         if self.state == INIT:
-            self._out.append(ReportInitRuntimeDone(self._init_phase, "error", cause.error_type))
-            self.init_result = ReportInit("init", "error", (at - self._spawned_at) * 1e3, cause.error_type)
-            self._out.append(self.init_result)
+            self._end_init("error", at, cause.error_type)
             failed += self._waiting
             self._waiting.clear()
             self._waiting_bytes = 0
         for invocation in failed:
             self._out.append(Answer(invocation, cause.body_for(invocation.request_id), is_error=True))
+        self.state = CLOSING
+        if self._farewell.begin(FAILURE, at, self._has_runtime, 0.0):
+            self._closed(at)
+
+    def _closed(self, at: float) -> None:
+        """Nobody is there any more."""
+        self._polls.clear()
+        self._cause = None
+        if self.state == SHUTDOWN:
+            self._out.append(Exit())
+            return
         self.state = ABSENT
         if self._waiting:
-            self._spawn(at)
+            self._init(at)
         else:
             self._after_answer(at)
 
@@ -293,37 +355,9 @@ class ConcurrentMachine:
         self._out += [CancelTimer(DEADLINE + request_id) for request_id in self._running]
         self._running.clear()
         self._waiting.clear()
-        is_gone = self.state in (ABSENT, BOOT)
-        self.state = SHUTDOWN
-        self._out += [Exit()] if is_gone else [TerminateRuntime(), SetTimer(EXIT_TIMER, at + self.grace_s)]
-
-    # -- rule 4 ---------------------------------------------------------------------------------------------------
-
-    def _extension_registered(self, event: ExtensionRegistered, at: float) -> None:
-        result = self._roster.register(event.name, event.events, event.identifier)
-        if isinstance(result, Refusal):
-            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
-        else:
-            self._out.append(LetIn(event.exchange, event.identifier, event.wants_account))
-
-    def _extension_polled(self, event: ExtensionPolled, at: float) -> None:
-        result = self._roster.poll(event.identifier, event.exchange)
-        if isinstance(result, Refusal):
-            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
-
-    def _subscription_posted(self, event: SubscriptionPosted, at: float) -> None:
-        result = self._roster.subscribe(event.identifier, event.api, self.state == INIT)
-        if isinstance(result, Refusal):
-            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
-        else:
-            self._out.append(Subscribe(event.exchange, result.name, event.api, event.body))
-
-    def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
-        result = self._roster.fail(event.identifier, event.at_init)
-        if isinstance(result, Refusal):
-            self._out.append(Refuse(event.exchange, 403, result.error_type, result.message))
-        else:
-            self._out += [Accept(event.exchange), KillRuntime()]
+        is_closing, self.state = self.state == CLOSING, SHUTDOWN
+        if not is_closing and self._farewell.begin(SPINDOWN, at, self._has_runtime, self.grace_s):
+            self._closed(at)
 
     def _response_begun(self, event: ResponseBegun, at: float) -> None:
         """Answers are taken whole here; `ResponsePosted` follows."""
@@ -343,6 +377,8 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ExtensionPolled: ConcurrentMachine._extension_polled,
     ExtensionErrorPosted: ConcurrentMachine._extension_error_posted,
     SubscriptionPosted: ConcurrentMachine._subscription_posted,
+    ExtensionExited: ConcurrentMachine._extension_exited,
+    LaunchFailed: ConcurrentMachine._launch_failed,
     RuntimeExited: ConcurrentMachine._runtime_exited,
     SpawnFailed: ConcurrentMachine._spawn_failed,
     TimerFired: ConcurrentMachine._timer_fired,

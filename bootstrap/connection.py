@@ -8,13 +8,15 @@ import select
 import time
 
 from .errors import ProtocolError
-from .http1 import CONTINUE, LONG, RequestParser, chunk, chunked_head, last_chunk, response_head
+from .http1 import LONG, RequestParser
 from .quick import deque, islice
+from .responses import CONTINUE, chunk, chunked_head, last_chunk, response_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    from .http1 import Request
     from .listener import Listener
     from .loop import Door, Loop
 
@@ -124,6 +126,10 @@ class Connection:
             self._ended()
             return
         self.touched_at = time.monotonic()
+        request = None if self.is_busy or self._is_closing else self._parser.whole(data)
+        if request is not None:
+            self._begin(request)
+            return
         self._parser.feed(data)
         if self._parser.is_in_pieces:
             self._pump()
@@ -181,11 +187,14 @@ class Connection:
                 self._parser.wants_continue = False
                 self._send(CONTINUE)
             return False
+        self._begin(request)
+        return True
+
+    def _begin(self, request: "Request") -> None:
         self.is_busy = True
         self._keep_alive = request.keep_alive
         self._is_head = request.method == "HEAD"
         self._door.handle(request, self)
-        return True
 
     def respond(self, status: int, headers: "list[tuple[str, str]]", body: bytes = b"") -> None:
         """Answer the open request; nothing happens if the client has gone."""
@@ -201,6 +210,12 @@ class Connection:
         else:
             self._send_parts([head, body])
         self._answered()
+
+    def respond_with(self, response: bytes) -> None:
+        """As `respond`, with a response that is whole: one that is the same for all, of status, headers and body."""
+        if self._is_open:
+            self._send(response)
+            self._answered()
 
     def _answered(self) -> None:
         self.is_poll = False
@@ -321,6 +336,7 @@ class Connection:
             self._sock.close()
             if self._parser.is_in_pieces:
                 self._door.cut(self)
+            self._parser.forget_asker()
             self._tell_drained()
             self._listener.forget(self)
             self._loop.connection_closed(self)

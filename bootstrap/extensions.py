@@ -51,7 +51,9 @@ class Extension:
 class Roster:
     """All extensions of one life of the environment: it begins empty again with every init."""
 
-    def __init__(self) -> None:
+    def __init__(self, hears_of_invocations: bool = True) -> None:
+        """Without `hears_of_invocations` nobody may subscribe to INVOKE, and an internal extension to nothing."""
+        self._hears_of_invocations = hears_of_invocations
         self._all: dict[str, Extension] = {}
         self.is_closed = False  # no more may register
 
@@ -75,12 +77,12 @@ class Roster:
     @property
     def are_ready(self) -> bool:
         """Whether every extension waits for an event."""
-        return all(extension.state == READY for extension in self._all.values())
+        return not self._all or all(extension.state == READY for extension in self._all.values())
 
     @property
     def are_back(self) -> bool:
         """Whether every extension that was told of the invocation has come back from it."""
-        return all(extension.state == READY for extension in self.subscribers(INVOKE))
+        return not self._all or all(extension.state == READY for extension in self.subscribers(INVOKE))
 
     @property
     def budget_s(self) -> float:
@@ -91,7 +93,7 @@ class Roster:
 
     def subscribers(self, event: str) -> "list[Extension]":
         """Those that want to hear of an event."""
-        return [extension for extension in self._all.values() if event in extension.events]
+        return [extension for extension in self._all.values() if event in extension.events] if self._all else []
 
     def living(self) -> "list[Extension]":
         """External extensions whose process has not ended."""
@@ -118,17 +120,25 @@ class Roster:
             if not extension.is_external:
                 return Refusal("Extension.InvalidExtensionState", "Extension with this name already registered")
             return Refusal("Extension.InvalidExtensionState", _transition(extension, REGISTERED))
-        for event in events:
-            if event == SHUTDOWN and not extension.is_external:
-                why = f"{event}: ShutdownEventNotSupportedForInternalExtension"
-                return Refusal("Extension.InvalidEventType", why)
-            if event not in (INVOKE, SHUTDOWN):
-                return Refusal("Extension.InvalidEventType", f"{event}: ErrorInvalidEventType")
+        why = self._fault_of(events, extension)
+        if why:
+            return Refusal("Extension.InvalidEventType", why)
         if name not in self._all and len(self._all) >= MAX_EXTENSIONS:
             return Refusal("Extension.TooManyExtensions", f"Extension limit ({MAX_EXTENSIONS}) reached")
         self._all[name] = extension
         extension.state, extension.events, extension.identifier = REGISTERED, tuple(dict.fromkeys(events)), identifier
         return extension
+
+    def _fault_of(self, events: "tuple[str, ...]", extension: Extension) -> str:
+        """Why these can't be subscribed to; empty if they can."""
+        if events and not extension.is_external and not self._hears_of_invocations:
+            return "No events allowed for internal extensions"
+        for event in events:
+            if event == SHUTDOWN and not extension.is_external:
+                return f"{event}: ShutdownEventNotSupportedForInternalExtension"
+            if event not in (INVOKE, SHUTDOWN) or (event == INVOKE and not self._hears_of_invocations):
+                return f"{event}: ErrorInvalidEventType"
+        return ""
 
     def poll(self, identifier: str, exchange: "Any") -> "Extension | Refusal":
         """An extension waits for its next event."""

@@ -3,6 +3,17 @@
 from .commands import Answer, ReportIdle, ReportInit, TurnAway
 from .events import Invocation, InvokeReceived
 from .ids import new_id, new_trace_id
+from .invoke_request import (
+    BadRequest,
+    check_choice,
+    check_json,
+    check_size,
+    client_context,
+    cognito_identity,
+    is_request_id,
+    patience,
+    tenant_id,
+)
 from .output import billed_ms
 from .streams import Streams
 from .wire import (
@@ -19,9 +30,9 @@ from .wire import (
     INVOKE_SUFFIX,
     LOG_RESULT,
     LOG_TYPE,
-    MAX_CLIENT_CONTEXT,
     MAX_EVENT,
-    MAX_TENANT_ID,
+    OLD_ASYNC_PREFIX,
+    OLD_ASYNC_SUFFIX,
     PATIENCE,
     REPORT,
     REQUEST_ID,
@@ -43,24 +54,14 @@ if TYPE_CHECKING:
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
 FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
 MAX_ARNS = 64  # kept, since callers ask for the same ones
-BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 JSON = [("Content-Type", "application/json")]
-HEX = frozenset("0123456789abcdefABCDEF")
-OF_TENANTS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/=+-@ ")
+KINDS, STREAM_KINDS = ("Event", "RequestResponse", "DryRun"), ("RequestResponse", "DryRun")
+LOG_TYPES = ("None", "Tail")
 _REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT = (
     name.lower()
     for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE, TENANT_ID)
 )
 _IDENTITY = COGNITO_IDENTITY.lower()
-
-
-class BadRequest(Exception):
-    """The caller's mistake: (status, code, message)."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class FrontDoor:
@@ -73,6 +74,7 @@ class FrontDoor:
         self._loop = loop
         self._submit = submit or loop.tell
         self._settings = loop.settings
+        self._is_managed = loop.settings.is_managed
         self._streams = Streams(loop, self._report)
         self._arns: dict[tuple[str, str], str] = {}  # by name and query, as sent
         self._init_waiters: list[Connection] = []
@@ -94,17 +96,18 @@ class FrontDoor:
         if self._settings.origins and self._is_preflight(request, connection):
             return
         name = _named(path, INVOKE_PREFIX, INVOKE_SUFFIX)
-        streamed = _named(path, STREAM_PREFIX, STREAM_SUFFIX)
-        if name or streamed:
+        streamed = "" if name else _named(path, STREAM_PREFIX, STREAM_SUFFIX)
+        old = "" if name else _named(path, OLD_ASYNC_PREFIX, OLD_ASYNC_SUFFIX)
+        if name or streamed or old:
             if request.method != "POST":
                 refuse(connection, 405, "MethodNotAllowedException", "Invoke is a POST request", ("Allow", "POST"))
                 return
             try:
-                self._invoke(request, connection, name or streamed, wants_stream=bool(streamed))
+                self._invoke(request, connection, name or streamed or old, bool(streamed), bool(old))
             except BadRequest as error:
                 refuse(connection, error.status, error.code, str(error))
             return
-        if self._settings.is_managed and path in (INIT_PATH, IDLE_PATH):
+        if self._is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
             return
         if self._http is not None:
@@ -146,25 +149,19 @@ class FrontDoor:
     def cut(self, connection: "Connection") -> None:
         """Likewise."""
 
-    def _invoke(self, request: "Request", connection: "Connection", name: str, wants_stream: bool) -> None:
+    def _invoke(
+        self, request: "Request", connection: "Connection", name: str, wants_stream: bool, is_old: bool
+    ) -> None:
         headers = request.headers
-        kind = headers.get(_TYPE, "RequestResponse")
-        kinds = ("RequestResponse", "DryRun") if wants_stream else ("RequestResponse", "Event", "DryRun")
-        if kind not in kinds:
-            raise BadRequest(
-                400,
-                "ValidationException",
-                f"1 validation error detected: Value '{kind}' at 'invocationType' failed to satisfy constraint: "
-                f"Member must satisfy enum value set: [{', '.join(kinds)}]",
-            )
-        if request.too_large:
-            raise BadRequest(
-                413,
-                "RequestEntityTooLargeException",
-                f"Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction operation",
-            )
-        if not self._settings.is_managed:
-            _check_json(request.body)
+        """`is_old`: by InvokeAsync, which is an event whatever else is said."""
+        kind = "Event" if is_old else headers.get(_TYPE, "RequestResponse")
+        check_choice(kind, "invocationType", STREAM_KINDS if wants_stream else KINDS)
+        log_type = headers.get(_LOG_TYPE, "None")
+        check_choice(log_type, "logType", LOG_TYPES)
+        check_size(request, kind == "Event", is_old)
+        if not self._is_managed:
+            check_json(request.body)
+        context = client_context(headers.get(_CONTEXT, ""))
         request_id = headers.get(_REQUEST_ID, "")
         if not is_request_id(request_id):
             request_id = new_id()
@@ -174,12 +171,12 @@ class FrontDoor:
             caller=connection if kind == "RequestResponse" else None,
             function_arn=self._arn(request, name),
             trace_id=headers.get(_TRACE_ID) or new_trace_id(),
-            client_context=_client_context(headers.get(_CONTEXT, "")),
-            cognito_identity=_cognito_identity(headers.get(_IDENTITY, "")),
-            wants_log=headers.get(_LOG_TYPE) == "Tail",
+            client_context="" if kind == "Event" else context,  # the service passes it to who is waited for
+            cognito_identity=cognito_identity(headers.get(_IDENTITY, "")),
+            wants_log=log_type == "Tail",
             wants_stream=wants_stream,
-            tenant_id=_tenant_id(headers.get(_TENANT)),
-            patience_s=_patience(headers.get(_PATIENCE)) if self._settings.is_managed else None,
+            tenant_id=tenant_id(headers.get(_TENANT)),
+            patience_s=patience(headers.get(_PATIENCE)) if self._is_managed else None,
         )
         if kind != "RequestResponse":
             connection.respond(202 if kind == "Event" else 204, [(REQUEST_ID, request_id)])
@@ -189,13 +186,13 @@ class FrontDoor:
 
     def _arn(self, request: "Request", name: str) -> str:
         """As the manager says; else as the path says it: any name, `name:qualifier` or ARN."""
-        if self._settings.is_managed:
+        if self._is_managed:
             return request.headers.get(_ARN, "")
-        from .quoting import query_value, unquote
-
         known = self._arns.get((name, request.query))
         if known is not None:
             return known
+        from .quoting import query_value, unquote
+
         arn = self._arn_of(unquote(name), query_value(request.query, "Qualifier"))
         if len(self._arns) >= MAX_ARNS:
             self._arns.clear()
@@ -212,7 +209,7 @@ class FrontDoor:
         invocation = command.invocation
         if invocation.caller is None:
             return
-        if invocation.wants_stream and not self._settings.is_managed:
+        if invocation.wants_stream and not self._is_managed:
             self._streams.answer(invocation, command.body, command.is_error)
             return
         headers = [
@@ -228,7 +225,7 @@ class FrontDoor:
             from binascii import b2a_base64
 
             headers.append((LOG_RESULT, b2a_base64(self._loop.log.tail(), newline=False).decode()))
-        if self._settings.is_managed:
+        if self._is_managed:
             headers.append((REPORT, self._report()))
         invocation.caller.respond(200, headers, command.body)
 
@@ -283,91 +280,3 @@ def refuse(connection: "Connection", status: int, code: str, message: str, *head
     document["message"] = message
     wire = [("Content-Type", "application/json"), (REQUEST_ID, new_id()), (ERROR_TYPE, code), *headers]
     connection.respond(status, wire, json.dumps(document).encode())
-
-
-_decode: "Callable[[str], object] | None" = None  # made for the first event: `json` costs 4 ms to import
-
-
-def _check_json(body: bytes) -> None:
-    """Refuse what isn't JSON as the service does (RFC 8259: no NaN, no Infinity)."""
-    if not body:
-        return
-    global _decode
-    if _decode is None:
-        import json
-
-        _decode = json.JSONDecoder(parse_constant=_no_constant).decode
-    try:
-        _decode(body.decode())
-    except (ValueError, RecursionError) as error:
-        message = f"Could not parse request body into json: Could not parse payload into json: {error}"
-        raise BadRequest(400, "InvalidRequestContentException", message) from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"Non-standard token '{name}'")
-
-
-def _client_context(text: str) -> str:
-    """The client context as JSON text on one line, from its base64 form."""
-    if not text:
-        return ""
-    import binascii
-
-    if len(text) > MAX_CLIENT_CONTEXT:
-        raise BadRequest(
-            400, "InvalidRequestContentException", f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes."
-        )
-    try:
-        if len(text) % 4 or not BASE64.issuperset(text.rstrip("=")):
-            raise ValueError
-        raw = binascii.a2b_base64(text.encode("latin-1"))
-        raw.decode()
-    except (binascii.Error, UnicodeError, TypeError, ValueError):
-        message = "Client context must be valid Base64-encoded JSON."
-        raise BadRequest(400, "InvalidRequestContentException", message) from None
-    # Byte for byte as it came, but on one line: headers are written in latin-1, which keeps every byte.
-    return "".join(character if character >= " " else " " for character in raw.decode("latin-1"))
-
-
-def _cognito_identity(text: str) -> str:
-    """The identity as the runtime gets it; empty if none was sent."""
-    if not text:
-        return ""
-    import json
-
-    names = ("cognitoIdentityId", "cognitoIdentityPoolId")
-    try:
-        document = json.loads(text)
-        identity = {name: document.get(name, "") for name in names}
-    except (ValueError, AttributeError, RecursionError):
-        identity = {}
-    if not identity or not all(isinstance(value, str) for value in identity.values()):
-        message = f"cannot read {COGNITO_IDENTITY}: it must be a JSON object with the strings {' and '.join(names)}"
-        raise BadRequest(400, "InvalidRequestContentException", message)
-    return json.dumps(identity, separators=(",", ":"))
-
-
-def _tenant_id(text: "str | None") -> str:
-    """As the service has it (service spec §13.2); empty if none was sent."""
-    if text is None or (0 < len(text) <= MAX_TENANT_ID and OF_TENANTS.issuperset(text)):
-        return text or ""
-    raise BadRequest(
-        400,
-        "ValidationException",
-        f"1 validation error detected: Value '{text[:MAX_TENANT_ID]}' at 'tenantId' failed to satisfy constraint: "
-        f"Member must have 1 to {MAX_TENANT_ID} characters, of [a-zA-Z0-9\\._:\\/=+\\-@ ]",
-    )
-
-
-def _patience(text: "str | None") -> "float | None":
-    """Seconds, as the manager wrote them."""
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def is_request_id(text: str) -> bool:
-    """A UUID, and nothing that could break a path, a header or a log line."""
-    return len(text) == 36 and text.count("-") == 4 and HEX.issuperset(text.replace("-", ""))

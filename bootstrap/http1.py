@@ -1,4 +1,4 @@
-"""Sans-I/O HTTP/1.1 for servers: bytes in, requests out; responses in, bytes out.
+"""Sans-I/O HTTP/1.1 for servers: bytes in, requests out; `responses` has the other direction.
 
 Why not a library: runtime clients send single header lines of up to 1 MiB, chunked bodies and trailers; the standard
 library's and h11's limits are lower, and both cost more at start-up than this whole module. Framing is strict where
@@ -8,7 +8,7 @@ differ, no folded header lines, no control characters. Source: RFC 9112.
 
 from .errors import ProtocolError
 from .quoting import TOKEN
-from .wire import MAX_HEADERS
+from .wire import MAX_HEADERS, RESPONSE_MODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,38 +16,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-REASONS = {
-    100: "Continue",
-    200: "OK",
-    201: "Created",
-    202: "Accepted",
-    204: "No Content",
-    301: "Moved Permanently",
-    302: "Found",
-    303: "See Other",
-    304: "Not Modified",
-    307: "Temporary Redirect",
-    308: "Permanent Redirect",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    409: "Conflict",
-    410: "Gone",
-    413: "Content Too Large",
-    417: "Expectation Failed",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-    505: "HTTP Version Not Supported",
-}
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 METHODS = ("GET", "POST")  # those that nearly all have
 # A body past its limit is read to its end, unstored, so that the connection stays usable; past this one it is cut.
 MAX_DRAINED = 1 << 30
@@ -56,6 +24,9 @@ LONG = 65_536  # what is missing of a body; copying it once less is worth a spec
 # Clients send the same header lines again and again. Those that were read are kept as long as they are few and short.
 MAX_KEPT = 64
 MAX_KEPT_LENGTH = 2_048
+
+MAX_DIGITS = 15  # of a length
+NOT_PLAIN = frozenset(("connection", "expect", "transfer-encoding", RESPONSE_MODE))
 
 HEAD, SIZED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS = range(6)
 
@@ -106,9 +77,40 @@ class RequestParser:
         """Whether no byte of a further request has come."""
         return self._state == HEAD and not self._buffer
 
+    def forget_asker(self) -> None:
+        """Nobody is asked about pieces any more: who was would be kept by a reference to itself."""
+        self._wants_pieces = None
+
     def feed(self, data: bytes) -> None:
         """Take what was read from the connection."""
         self._buffer += data
+
+    def whole(self, data: bytes) -> "Request | None":
+        """The request that `data` is, as nearly always: all of one, with header lines that have been read before.
+
+        None if it is not that simple; then nothing has happened, and the usual way is to `feed` it.
+        """
+        if self._state != HEAD or self._buffer:
+            return None
+        end = data.find(b"\r\n\r\n")
+        begin = data.find(b"\r\n") + 2
+        known = _kept.get(data[begin:end]) if end >= begin else None
+        if known is None:
+            return None
+        headers, length = known
+        if not 0 <= length <= self.max_body or len(data) != end + 4 + length:
+            return None
+        line = data[: begin - 2]
+        try:
+            request = Request(*(_kept_lines.get(line) or _parse_request_line(line.decode("latin-1"))))
+        except ProtocolError:
+            return None  # the usual way tells why
+        request.headers = headers
+        if length:
+            if self._wants_pieces is not None:
+                self._wants_pieces(request)  # the answer is no, yet who is asked may want to know of it
+            request.body = data[end + 4 :]
+        return request
 
     def space(self) -> "memoryview | None":
         """Where the rest of a long body may be read to without a copy, then `fill`; None: `feed` what is read."""
@@ -176,11 +178,12 @@ class RequestParser:
             parts = _parse_request_line(line.decode("latin-1"))
             _keep(_kept_lines, line, parts)
         self._request = request = Request(*parts)
-        headers = _kept.get(rest)
-        if headers is None:
+        known = _kept.get(rest)
+        if known is None:
             headers = parse_headers(rest.decode("latin-1").split("\r\n") if rest else [], 0)
-            _keep(_kept, rest, headers)
-        request.headers = headers
+            known = headers, _plain_length(headers)
+            _keep(_kept, rest, known)
+        request.headers = headers = known[0]
         connection = headers.get("connection")
         if connection is not None:
             tokens = [token.strip() for token in connection.lower().split(",")]
@@ -292,7 +295,15 @@ class RequestParser:
 
 # Request lines and header lines as they came → what they say, which is a function of their bytes alone.
 _kept_lines: "dict[bytes, tuple[str, str, str, bool]]" = {}
-_kept: "dict[bytes, dict[str, str]]" = {}
+_kept: "dict[bytes, tuple[dict[str, str], int]]" = {}  # and the length of the body, as `_plain_length`
+
+
+def _plain_length(headers: "dict[str, str]") -> int:
+    """How long the body is; -1 where anything else has to be looked at to know what to do with it."""
+    if not NOT_PLAIN.isdisjoint(headers):
+        return -1
+    length = headers.get("content-length", "0")
+    return int(length) if length.isdigit() and length.isascii() and len(length) <= MAX_DIGITS else -1
 
 
 def _keep(kept: "dict[bytes, T]", lines: bytes, meaning: "T") -> None:
@@ -339,43 +350,6 @@ def parse_headers(lines: "list[str]", first: int) -> "dict[str, str]":
 
 
 def _parse_length(text: str) -> int:
-    if not text.isdigit() or not text.isascii() or len(text) > 15:
+    if not text.isdigit() or not text.isascii() or len(text) > MAX_DIGITS:
         raise ProtocolError(400, "Content-Length is not a number")
     return int(text)
-
-
-def chunked_head(status: int, headers: "list[tuple[str, str]]", keep_alive: bool) -> bytes:
-    """The head of a response whose body comes in chunks."""
-    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    lines.append("Transfer-Encoding: chunked")
-    if not keep_alive:
-        lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-
-
-def last_chunk(trailers: "tuple[tuple[str, str], ...]") -> bytes:
-    """The end of a body in chunks, with what was known only then."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in trailers)
-    return f"0\r\n{lines}\r\n".encode("latin-1", "replace")
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a body; never empty, which would end it."""
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def response_head(status: int, headers: "list[tuple[str, str]]", length: int, keep_alive: bool = True) -> bytes:
-    """All of a response before its body of `length` bytes."""
-    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    if status not in (204, 304):
-        lines.append(f"Content-Length: {length}")
-    if not keep_alive:
-        lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-
-
-def response(status: int, headers: "list[tuple[str, str]]", body: bytes, keep_alive: bool = True) -> bytes:
-    """A whole response in one piece, so that it leaves in one segment."""
-    return response_head(status, headers, len(body), keep_alive) + body

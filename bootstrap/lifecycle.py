@@ -50,23 +50,17 @@ from .commands import (
     CancelTimer,
     Deliver,
     DeliverInvoke,
-    DeliverShutdown,
     EndStream,
     Exit,
-    KillExtension,
     KillRuntime,
     LaunchExtension,
-    LetIn,
     Refuse,
-    ReportExtension,
     ReportFault,
     ReportIdle,
     ReportInit,
     Restore,
     SetTimer,
     SpawnRuntime,
-    Subscribe,
-    TerminateRuntime,
     TurnAway,
 )
 from .errors import IllegalEvent
@@ -94,8 +88,10 @@ from .events import (
     SubscriptionPosted,
     TimerFired,
 )
-from .extensions import Extension, Refusal, Roster
-from .faults import ExitCause, cause_of, error_body, extension_cause, known_error_type, too_large_body
+from .extensions import Roster
+from .farewell import EXIT_TIMER, FAILURE, GRACE_TIMER, SPINDOWN, TIMEOUT
+from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
+from .hosting import Hosting
 from .quick import deque
 from .reports import Reports
 from .wire import MAX_RESPONSE
@@ -109,47 +105,42 @@ if TYPE_CHECKING:
 ABSENT, STARTED, READY, RUNNING, RESPONDED, FAILED = "absent", "started", "ready", "running", "responded", "failed"
 BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "reset", "shutdown"
 
-INIT_TIMER, INVOKE_TIMER, EXIT_TIMER, GRACE_TIMER = "init", "invoke", "exit", "grace"
+INIT_TIMER, INVOKE_TIMER = "init", "invoke"
 PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
 PROVISIONED_INIT_LIMIT_S = 130.0  # and for one ahead of any invocation, or the timeout if that is longer
 EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
-RUNTIME_SHARE = 0.3  # of a shutdown's budget is the runtime's
 MAX_WAITING = 1_000  # invocations in line; the next one is turned away
 MAX_WAITING_BYTES = 268_435_456  # and so is one whose event would not fit beside theirs
-SPINDOWN, TIMEOUT, FAILURE = "spindown", "timeout", "failure"
 
 
-class Machine:
+class Machine(Hosting):
     """One environment: one runtime, its extensions, one invocation at a time."""
 
     def __init__(
         self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False, is_provisioned: bool = False
     ) -> None:
         """`is_lazy`: init waits for the first invocation; `is_provisioned`: it is no part of any invocation."""
+        super().__init__(Roster())
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.phase = BOOT
         self._is_lazy = is_lazy
         self._is_provisioned = is_provisioned
         self.runtime = ABSENT
-        self.roster = Roster()
         self.init_result: ReportInit | None = None
         self._external: tuple[str, ...] = ()
         self._waiting: deque[Invocation] = deque()
         self._waiting_bytes = 0
         self._polls: list[Any] = []
         self._current: Invocation | None = None
-        self._is_in_init = False  # the current one had to begin with an init
+        self._begins_with_init = False  # the current one had to begin with an init
         self._is_delivered = False  # the current one's event, to the runtime
         self._is_answered = False  # its caller
         self._is_streaming = False  # its answer goes to the caller as it comes
         self._cause: ExitCause | None = None  # why the runtime's end is already known
-        self._reason = ""  # of the shutdown that is under way
-        self._closes_at = 0.0  # when its budget is used up
         self._is_stale = False  # the files of the function have changed under the runtime
         self._begins_again = False  # with init, once the reset that is under way has ended
-        self._out: list[Record] = []
         self._reports = Reports(self._out, is_provisioned)
 
     def __repr__(self) -> str:
@@ -164,6 +155,18 @@ class Machine:
     def is_free(self) -> bool:
         """Whether an invocation would be taken up at once."""
         return self.phase == IDLE and not self._waiting
+
+    @property
+    def _is_in_init(self) -> bool:
+        return self.phase == INIT or (self.phase == INVOKE and self._begins_with_init)
+
+    @property
+    def _is_closing(self) -> bool:
+        return self.phase in (RESET, SHUTDOWN)
+
+    @property
+    def _has_runtime(self) -> bool:
+        return self.runtime != ABSENT
 
     def accept(self, event: "Record", at: float) -> "list[Record]":
         """Take one event that happened at instant `at` (seconds); the commands that follow from it.
@@ -217,7 +220,7 @@ class Machine:
             self._advance(at)
         elif self.phase == INVOKE and not self._is_delivered:
             if self._polls and self.runtime == READY and self.roster.are_ready:
-                if self._is_in_init:
+                if self._begins_with_init:
                     self._reports.init_ends("success", at)
                 self._deliver()
         elif self.phase == INVOKE and self.runtime == READY and self.roster.are_back:
@@ -245,8 +248,8 @@ class Machine:
         self._is_delivered = self._is_answered = self._is_streaming = False
         self._reports.begin(invocation, at)
         self._out.append(SetTimer(INVOKE_TIMER, at + self.timeout_s))
-        self._is_in_init = self.runtime == ABSENT
-        if self._is_in_init:
+        self._begins_with_init = self.runtime == ABSENT
+        if self._begins_with_init:
             self._begin_init(at)  # rule 2
         else:
             self._proceed(at)  # or the runtime's connection is lost: it polls again, ends, or meets the timeout
@@ -255,7 +258,7 @@ class Machine:
         assert self._current is not None
         self.runtime = RUNNING
         self._is_delivered = True
-        self._is_in_init = False
+        self._begins_with_init = False
         deadline_at = self._reports.began_at + self.timeout_s
         self._out.append(Deliver(self._polls.pop(0), self._current, deadline_at))
         for extension in self.roster.subscribers(extensions.INVOKE):
@@ -272,8 +275,8 @@ class Machine:
             self._out.append(KillRuntime())
         elif event.name.startswith(PATIENCE):
             self._lose_patience(event.name[len(PATIENCE) :])
-        elif event.name == GRACE_TIMER and self.phase in (RESET, SHUTDOWN):
-            self._out += [KillExtension(extension.name) for extension in self.roster.living()]
+        elif event.name == GRACE_TIMER and self._is_closing:
+            self._farewell.time_is_up()
 
     def _time_out(self, at: float) -> None:
         assert self._current is not None
@@ -321,43 +324,14 @@ class Machine:
     def _close(self, phase: str, reason: str, at: float) -> None:
         """Shut everything down, the runtime first."""
         self.phase = phase
-        self._reason = reason
         self._current = None
         self._is_stale = False
         self._out += [CancelTimer(INIT_TIMER), CancelTimer(INVOKE_TIMER)]
-        budget_s = self.roster.budget_s
-        self._closes_at = at + budget_s
-        if self.runtime == ABSENT:
-            self._close_extensions(at)
-        elif budget_s or phase == SHUTDOWN:
-            grace_s = budget_s * RUNTIME_SHARE if budget_s else self.grace_s
-            self._out += [TerminateRuntime(), SetTimer(EXIT_TIMER, at + grace_s)]
-        else:
-            self._out.append(KillRuntime())
-
-    def _close_extensions(self, at: float) -> None:
-        """The runtime is gone: tell those who want to know, kill those who don't."""
-        self.roster.drop_internal()
-        if not self.roster.living():
+        if self._farewell.begin(reason, at, self._has_runtime, self.grace_s if phase == SHUTDOWN else 0.0):
             self._closed(at)
-            return
-        self._out.append(SetTimer(GRACE_TIMER, self._closes_at))
-        for extension in self.roster.living():
-            if extensions.SHUTDOWN not in extension.events:
-                self._out.append(KillExtension(extension.name))
-            elif extension.state == extensions.READY:
-                self._tell_shutdown(extension)
-            else:
-                extension.owes_shutdown = True
-
-    def _tell_shutdown(self, extension: Extension) -> None:
-        extension.state = extensions.RUNNING
-        extension.owes_shutdown = False
-        self._out.append(DeliverShutdown(extension.exchange, self._reason, self._closes_at))
 
     def _closed(self, at: float) -> None:
         """Nobody is there any more."""
-        self._out += [CancelTimer(EXIT_TIMER), CancelTimer(GRACE_TIMER)]
         self._polls.clear()
         if self.phase == SHUTDOWN:
             self._out.append(Exit())
@@ -408,7 +382,7 @@ class Machine:
     # -- the runtime's requests -----------------------------------------------------------------------------------
 
     def _next_polled(self, event: NextPolled, at: float) -> None:
-        if self.phase in (RESET, SHUTDOWN):
+        if self._is_closing:
             self._polls.append(event.exchange)  # nothing will come; the runtime's end closes it
         elif self.runtime in (STARTED, RESPONDED, READY):
             self.runtime = READY
@@ -432,7 +406,7 @@ class Machine:
 
     def _is_current(self, exchange: "Any", request_id: str, wanted: str) -> bool:
         """Whether an answer to `request_id` is due; when not, the runtime has been told."""
-        if self.runtime in (FAILED, ABSENT) or self.phase in (RESET, SHUTDOWN):
+        if self.runtime in (FAILED, ABSENT) or self._is_closing:
             self._refuse_transition(exchange, wanted)
         elif self.runtime != RUNNING or self._current is None or request_id != self._current.request_id:
             self._out.append(Refuse(exchange, 400, "InvalidRequestID", "Invalid request ID"))
@@ -454,7 +428,9 @@ class Machine:
         self._reports.runtime_done("success", at, len(event.body))
         if not self.roster.subscribers(extensions.INVOKE):
             self._reports.end("success", at)
-        self._out += [Answer(invocation, event.body), Accept(event.exchange)]
+        answer, accept = Answer(invocation, event.body), Accept(event.exchange)
+        # Where others wait, the runtime goes on while the answer is sent; else nobody but this caller waits.
+        self._out += [accept, answer] if self._waiting else [answer, accept]
         self._is_answered = True
 
     def _response_begun(self, event: ResponseBegun, at: float) -> None:
@@ -497,76 +473,14 @@ class Machine:
         self._out.append(Restore(event.exchange))
 
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
-        if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN):
+        if self.runtime != STARTED or self._is_closing:
             self._refuse_transition(event.exchange, "InitError")
             return
         self.runtime = FAILED
         self._cause = ExitCause(known_error_type(event.error_type), "", event.body)
         self._out += [Accept(event.exchange), SetTimer(EXIT_TIMER, at + EXIT_GRACE_S)]
 
-    # -- the extensions' requests ---------------------------------------------------------------------------------
-
-    def _extension_registered(self, event: ExtensionRegistered, at: float) -> None:
-        result = self.roster.register(event.name, event.events, event.identifier)
-        if self._is_let(result, event.exchange):
-            self._out.append(LetIn(event.exchange, event.identifier, event.wants_account))
-            self._proceed(at)
-
-    def _extension_polled(self, event: ExtensionPolled, at: float) -> None:
-        extension = self.roster.poll(event.identifier, event.exchange)
-        if not self._is_let(extension, event.exchange):
-            return
-        assert isinstance(extension, Extension)
-        if extension.owes_shutdown:
-            self._tell_shutdown(extension)
-        elif self.phase in (INIT, INVOKE):
-            if not self._is_delivered or self.phase == INIT:
-                self._out.append(ReportExtension(extension.name, extensions.READY, extension.events))
-            self._proceed(at)
-
-    def _subscription_posted(self, event: SubscriptionPosted, at: float) -> None:
-        is_in_init = self.phase == INIT or (self.phase == INVOKE and self._is_in_init)
-        extension = self.roster.subscribe(event.identifier, event.api, is_in_init)
-        if self._is_let(extension, event.exchange):
-            assert isinstance(extension, Extension)
-            self._out.append(Subscribe(event.exchange, extension.name, event.api, event.body))
-
-    def _extension_error_posted(self, event: ExtensionErrorPosted, at: float) -> None:
-        extension = self.roster.fail(event.identifier, event.at_init)
-        if not self._is_let(extension, event.exchange):
-            return
-        assert isinstance(extension, Extension)
-        self._out.append(Accept(event.exchange))
-        if extension.state != extensions.FAILED:
-            extension.state = extensions.FAILED
-            kind = "Extension.InitError" if event.at_init else "Extension.ExitError"
-            self._fail_environment(ExitCause(kind, event.error_type), at)
-
-    def _is_let(self, result: "Extension | Refusal", exchange: "Any") -> bool:
-        if isinstance(result, Refusal):
-            self._out.append(Refuse(exchange, 403, result.error_type, result.message))
-            return False
-        return True
-
     # -- processes ------------------------------------------------------------------------------------------------
-
-    def _extension_exited(self, event: ExtensionExited, at: float) -> None:
-        extension = self.roster.named(event.name)
-        if extension is None or not extension.is_alive:
-            raise IllegalEvent(f"cannot end the extension {event.name}: there is none")
-        extension.is_alive = False
-        if self.phase not in (RESET, SHUTDOWN):
-            extension.state = extensions.FAILED
-            self._fail_environment(extension_cause(event), at)
-        elif self.runtime == ABSENT and not self.roster.living():
-            self._closed(at)
-
-    def _launch_failed(self, event: LaunchFailed, at: float) -> None:
-        extension = self.roster.named(event.name)
-        assert extension is not None
-        extension.is_alive = False
-        self._out.append(ReportExtension(event.name, "LaunchError", (), "Extension.LaunchError"))
-        self._fail_environment(ExitCause("Extension.LaunchError", event.message), at)
 
     def _spawn_failed(self, event: SpawnFailed, at: float) -> None:
         self._runtime_ended(ExitCause(event.error_type, event.message), at)
@@ -581,26 +495,26 @@ class Machine:
         self._cause = None
         self._polls.clear()
         self._out.append(CancelTimer(EXIT_TIMER))
-        if self.phase in (RESET, SHUTDOWN):
-            self._close_extensions(at)
-        else:
+        if not self._is_closing:
             self._fail_environment(cause, at)
+        elif self._farewell.runtime_has_ended():
+            self._closed(at)
 
     def _fail_environment(self, cause: ExitCause, at: float) -> None:
         """Rule 5: somebody who is needed is gone, or about to be."""
-        if self.phase in (RESET, SHUTDOWN):
+        if self._is_closing:
             return
         if self.phase == INIT:
             self._report_cause("", cause)
             self._end_init("error", at, cause.error_type)
         elif self.phase == INVOKE:
             assert self._current is not None
-            if self._is_in_init:
+            if self._begins_with_init:
                 self._reports.init_ends("error", at, cause.error_type)
             if not self._is_answered:
                 self._report_cause(self._current.request_id, cause)
                 in_init = "init-failure" if cause.body is None else "init-error"
-                kind = in_init if self._is_in_init else "exit"
+                kind = in_init if self._begins_with_init else "exit"
                 self._fail(cause.body_for(self._current.request_id), "failure", cause.error_type, at, kind)
             else:
                 self._reports.end("success", at)

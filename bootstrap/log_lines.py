@@ -43,7 +43,10 @@ class TextLines:
         """`version` is the bootstrap's own."""
         self._settings = settings
         self._version = version
-        self._is_on_demand = settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
+        self._is_ahead = settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] in (
+            "provisioned-concurrency",
+            "snap-start",
+        )
         self._renderers: dict[type, Callable[[Any], str]] = {
             ReportInitStart: self._init_start,
             ReportInit: self._init_report,
@@ -70,7 +73,7 @@ class TextLines:
         return output.init_start_line(self._version) if report.phase == "init" else ""
 
     def _init_report(self, report: ReportInit) -> str:
-        return "" if report.status == "success" and self._is_on_demand else output.init_report_line(report)
+        return "" if report.status == "success" and not self._is_ahead else output.init_report_line(report)
 
 
 class CompatLines:

@@ -72,6 +72,15 @@ if TYPE_CHECKING:
         def cut(self, connection: Connection) -> None:
             """The connection closed before the last one."""
 
+    class Timekeeper(Protocol):
+        """Who wants to know when the runtime began to answer and when it was back; mostly nobody does."""
+
+        def answer_begins(self, request_id: str) -> None:
+            """The head of an answer has come."""
+
+        def runtime_polls(self) -> None:
+            """The runtime asks for its next event."""
+
 
 # A request that stops coming half-way is cut after this long, so that slow senders can't use up the connections.
 MAX_SILENCE_S = 60.0
@@ -103,10 +112,11 @@ class Loop:
         self.on_exit: Callable[[], None] = selector.stop
         self.lines = lines  # what the log says of the machine's reports
         self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that the parties print
+        self.timekeeper: Timekeeper | None = None
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self._measured_at = 0.0
-        self._unwritten: list[ReportEnd] = []
+        self._later: list[ReportStart | ReportEnd] = []  # what the log says once the function is at work
         self._last_fault = ""
         self._last_hint = ""
         self._pipes: list[LineReader] = []
@@ -148,8 +158,8 @@ class Loop:
             while True:
                 for command in accept(event, time.monotonic()):
                     performers[type(command)](command)
-                if self._unwritten:
-                    self._write_ends()
+                if self._later:
+                    self._write_later()
                 if not events:
                     return
                 event = events.popleft()
@@ -255,13 +265,24 @@ class Loop:
 
     def report(self, report: "Record") -> None:
         """Write what a report says, after what the parties have printed before it."""
+        self._write_later()
         self.drain()
         self._say(report)
 
     def _say(self, report: "Record") -> None:
         text = self.lines.of(report, self.used_mb)
         if text:
-            self.log.write(text.encode("utf-8", "surrogateescape"))
+            written = text.encode("utf-8", "surrogateescape")
+            if self.settings.is_managed and "\nXRAY " in text:
+                self._write_traced(written)
+            else:
+                self.log.write(written)
+
+    def _write_traced(self, text: bytes) -> None:
+        """END, and REPORT with what belongs to it."""
+        end, _, report = text.partition(b"\n")
+        self.log.write(end + b"\n")
+        self.log.write_record(report)
 
     def _report_init(self, report: ReportInit) -> None:
         self.report(report)
@@ -278,11 +299,12 @@ class Loop:
             self.log.write(f"rie: {hint}\n".encode("utf-8", "surrogateescape"))
 
     def _report_start(self, command: ReportStart) -> None:
-        self._write_ends()  # of the one before, where both come of the same event
+        """Written once the runtime has its event; what was printed before comes before it."""
+        self._write_later()  # of the one before, where both come of the same event
         self._watch_memory()
         self.drain()
         self.log.begin()
-        self._say(command)
+        self._later.append(command)
 
     def _report_fault(self, fault: ReportFault) -> None:
         self._last_fault = fault.text
@@ -290,18 +312,23 @@ class Loop:
 
     def _report_end(self, report: ReportEnd) -> None:
         """Measured and written at once for callers who are told of it, for the others once they have their answer."""
+        if self._later:
+            self._write_later()
         self.drain()
         for reader in self._pipes:
             reader.flush()
         if report.invocation.wants_log or self.settings.is_managed or self.tap is not None:
             self._write_end(report)
         else:
-            self._unwritten.append(report)
+            self._later.append(report)
 
-    def _write_ends(self) -> None:
-        reports, self._unwritten = self._unwritten, []
+    def _write_later(self) -> None:
+        reports, self._later = self._later, []
         for report in reports:
-            self._write_end(report)
+            if isinstance(report, ReportStart):
+                self._say(report)
+            else:
+                self._write_end(report)
 
     def _write_end(self, report: ReportEnd) -> None:
         now = time.monotonic()

@@ -273,4 +273,12 @@ def end_lines(report: "ReportEnd", memory_mb: int, used_mb: int) -> str:
         line += "Status: timeout"
     elif report.status == "failure":
         line += f"Status: error\tError Type: {report.error_type}"
-    return line + "\n"
+    trace_id = report.invocation.trace_id
+    return line + ("\n" if "Sampled=1" not in trace_id else f"\n{xray_line(trace_id)}")
+
+
+def xray_line(trace_id: str) -> str:
+    """What follows REPORT of an invocation that is traced: the function's segment is its runtime's parent."""
+    fields = dict(field.strip().partition("=")[::2] for field in trace_id.split(";"))
+    segment = fields.get("Parent", "")
+    return f"XRAY TraceId: {fields.get('Root', '')}\tSegmentId: {segment}\tSampled: true\t\n"

@@ -46,12 +46,12 @@ def ended() -> "Iterator[tuple[int, int, struct_rusage]]":
     """Collect our children that have ended: pid, wait status, and what they used."""
     while True:
         try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            # Asked first, since wait4() imports a module even where nobody has ended.
+            if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return
+            yield os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
-        if pid == 0:
-            return
-        yield pid, status, usage
 
 
 def start(program: Program) -> "Started | NotStarted":

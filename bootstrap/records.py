@@ -21,15 +21,9 @@ class Record:
     _fields: "tuple[str, ...]" = ()
 
     def __init_subclass__(cls) -> None:
-        names = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
-        cls._fields = names
+        cls._fields = names = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
         if names:
-
-            def first_init(self: "Any", *values: "Any", **named: "Any") -> None:
-                cls.__init__ = _made_init(cls)  # type: ignore[method-assign]
-                cls.__init__(self, *values, **named)
-
-            cls.__init__ = first_init  # type: ignore[method-assign]
+            cls.__init__ = _first_init  # type: ignore[method-assign]
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
@@ -42,8 +36,27 @@ class Record:
         return f"{type(self).__name__}({inside})"
 
 
-def _made_init(cls: type) -> "Any":
-    """A constructor as if written by hand; made for the first instance, since most records are of none at start-up."""
+def _first_init(self: "Any", *values: "Any", **named: "Any") -> None:
+    """For the first instance of a class, which mostly is the only one: what the second one has takes time to make."""
+    cls = type(self)
+    cls.__init__ = _made_init
+    fields = dict(zip(cls._fields, values))
+    fields.update(named)
+    absent = [name for name in cls._fields if name not in fields and name not in cls.__dict__]
+    if len(values) > len(cls._fields) or len(fields) < len(values) + len(named) or absent or named.keys() - cls._fields:
+        raise TypeError(f"cannot make a {cls.__name__}: its fields are {', '.join(cls._fields)}")
+    for name in cls._fields:
+        setattr(self, name, fields[name] if name in fields else cls.__dict__[name])
+
+
+def _made_init(self: "Any", *values: "Any", **named: "Any") -> None:
+    cls = type(self)
+    cls.__init__ = _constructor(cls)
+    cls.__init__(self, *values, **named)
+
+
+def _constructor(cls: type) -> "Any":
+    """As if written by hand."""
     names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
     scope: dict[str, Any] = {f"_{n}": cls.__dict__[n] for n in names if n in cls.__dict__}
     parameters = ", ".join(f"{n}=_{n}" if f"_{n}" in scope else n for n in names)

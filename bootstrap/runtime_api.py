@@ -14,9 +14,11 @@ from .events import (
 )
 from .faults import error_body
 from .ids import new_id
+from .responses import response
 from .wire import (
     MAX_STREAM,
     PING_PATH,
+    RESPONSE_MODE,
     RUNTIME_CLIENT_CONTEXT,
     RUNTIME_COGNITO_IDENTITY,
     RUNTIME_DEADLINE_MS,
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
 
 JSON = [("Content-Type", "application/json")]
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-STATUS_OK = b'{"status":"OK"}\n'
-MODE, STREAMING = "lambda-runtime-function-response-mode", "streaming"
+ACCEPTED = response(202, JSON, b'{"status":"OK"}\n')
+STREAMING = "streaming"
+NEXT = ["invocation", "next"]
 OCTETS = "application/octet-stream"
 CAUSE_TYPE = "application/vnd.aws.lambda.error.cause+json"
 ERROR_TYPE_HEADER = RUNTIME_ERROR_TYPE.lower()
@@ -58,7 +61,7 @@ class RuntimeApi:
         self._begin_answer = loop.performers[BeginStream]
         loop.performers[BeginStream] = self._begin_stream
         loop.performers[Deliver] = self._deliver
-        loop.performers[Accept] = lambda command: command.exchange.respond(202, JSON, STATUS_OK)
+        loop.performers[Accept] = lambda command: command.exchange.respond_with(ACCEPTED)
         loop.performers[Restore] = lambda command: command.exchange.respond(200, JSON)
         loop.performers[Refuse] = self._refuse
 
@@ -67,9 +70,11 @@ class RuntimeApi:
         path = request.path
         if path.startswith(RUNTIME_PREFIX):
             parts = path[len(RUNTIME_PREFIX) :].split("/")
-            if parts == ["invocation", "next"]:
+            if parts == NEXT:
                 if self._is(request, connection, "GET"):
                     connection.is_poll = True
+                    if self._loop.timekeeper is not None:
+                        self._loop.timekeeper.runtime_polls()
                     self._loop.tell(NextPolled(connection))
                 return True
             if len(parts) == 3 and parts[0] == "invocation" and parts[2] in ("response", "error"):
@@ -95,10 +100,15 @@ class RuntimeApi:
 
     def wants_pieces(self, request: "Request", connection: "Connection") -> bool:
         """Whether the caller of this answer wants it as it comes."""
-        if request.headers.get(MODE) != STREAMING or request.method != "POST":
+        is_streaming = request.headers.get(RESPONSE_MODE) == STREAMING
+        if request.method != "POST" or not (is_streaming or self._loop.timekeeper is not None):
             return False
         parts = request.path.split("/")
         if len(parts) != 6 or parts[3] != "invocation" or parts[5] != "response":
+            return False
+        if self._loop.timekeeper is not None:
+            self._loop.timekeeper.answer_begins(parts[4])
+        if not is_streaming:
             return False
         content_type = request.headers.get("content-type", OCTETS)
         self._loop.tell(ResponseBegun(connection, parts[4], content_type))
@@ -142,7 +152,7 @@ class RuntimeApi:
 
     def _posted(self, request: "Request", connection: "Connection", request_id: str, is_error: bool) -> None:
         headers = request.headers
-        mode = headers.get(MODE)
+        mode = headers.get(RESPONSE_MODE)
         if connection in self._streams:
             self._stream_ended(request, connection)
         elif mode is not None and mode != STREAMING:

@@ -41,7 +41,10 @@ DEFAULT_VARIABLES = {
     "LAMBDA_TASK_ROOT": "/var/task",
     "LAMBDA_RUNTIME_DIR": "/var/runtime",
     "AWS_REGION": "us-east-1",
-    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+    "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",  # so that a program that traces does not fail where nobody listens
+    "AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1:2000",
+    "_AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1",
+    "_AWS_XRAY_DAEMON_PORT": "2000",
 }
 NOT_FOR_EXTENSIONS = frozenset(
     {
@@ -54,6 +57,13 @@ NOT_FOR_EXTENSIONS = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
+# The options of AWS's emulator, so that a command line for it is one for us; by what each stands for here.
+OPTIONS = {
+    "--runtime-interface-emulator-address": "RIE_ADDRESS",
+    "--runtime-api-address": "RIE_RUNTIME_API",
+    "--log-level": "",
+}
+SWITCHES = ("--enable-init-caching",)
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -127,6 +137,8 @@ class Settings(Record):
 
 def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     """Settings from the process's environment and its arguments (without argv[0]). Raises SettingsError."""
+    options, arguments = _options(arguments, is_anywhere=environ.get("RIE_PROFILE") == "compat")
+    environ = {**environ, **options}
     packed = environ.get(ENV_VARIABLES)
     seen = environ if packed is None else unpack(packed)
     command, handler = _command(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
@@ -187,6 +199,28 @@ def _command(arguments: "list[str]", path: str) -> "tuple[tuple[str, ...], str]"
     return tuple(arguments), arguments[-1]
 
 
+def _options(arguments: "list[str]", is_anywhere: bool) -> "tuple[dict[str, str], list[str]]":
+    """What the options before the command say, or all of them, as for AWS's emulator; and the other arguments."""
+    said: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, has_value, value = argument.partition("=")
+        if argument in SWITCHES:
+            continue
+        if name not in OPTIONS:
+            rest.append(argument)
+            if not is_anywhere:
+                break
+        elif has_value or waiting:
+            said[OPTIONS[name]] = value if has_value else waiting.pop(0)
+        else:
+            raise SettingsError(f"cannot read {name}: nothing follows it")
+    said.pop("", None)
+    return said, rest + waiting
+
+
 def _is_program(name: str, path: str) -> bool:
     return any(os.access(f"{directory}/{name}", os.X_OK) for directory in path.split(":") if directory)
 
@@ -207,6 +241,8 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
         del variables["HOME"]  # set by container engines; the function is another user and can't read it
     for name, value in DEFAULT_VARIABLES.items():
         variables.setdefault(name, value)
+    kind = "lambda-managed-instances" if variables.get("AWS_LAMBDA_MAX_CONCURRENCY") else "on-demand"
+    variables.setdefault("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
     handler = variables.pop("AWS_LAMBDA_FUNCTION_HANDLER", "") or variables.get("_HANDLER", "") or handler
     variables["_HANDLER"] = handler
     name = variables.setdefault("AWS_LAMBDA_FUNCTION_NAME", "function")

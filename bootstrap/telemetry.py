@@ -6,11 +6,12 @@ A subscriber that is slow, dead or hostile costs a bounded amount of memory and 
 import time
 
 from . import platform_records
-from .commands import BeginStream, Deliver, ReportEnd, ReportRuntimeDone
+from .commands import Deliver, ReportEnd, ReportRuntimeDone
 from .delivery import HttpDelivery, TcpDelivery
 from .feed import NEVER, Feed
 from .output import timestamp
 from .platform_records import Platform, Span
+from .records import replace
 from .subscription import EXTENSION, FUNCTION, HTTP, PLATFORM
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ TIMER = "telemetry"
 ANSWER_LIMIT_S = 5.0  # for one portion to be taken
 FIRST_RETRY_S = 0.05
 MAX_RETRIES = 6  # 50 ms doubling: 3 s in all, then the portion is dropped
+OVERHEAD_S = 1.0  # for the runtime to come back; what it takes longer is told of no more
 FAREWELL_S = 0.3  # how long an extension is not yet told that it ends while telemetry is on its way to it
 WITH_OBJECTS = ("2022-12-13", "2025-01-29")  # schemas in which a line that is a JSON object is one in its record
 
@@ -101,6 +103,8 @@ class Telemetry:
         self._is_concurrent = loop.settings.max_concurrency is not None
         self._subscribers: dict[str, Subscriber] = {}
         self._progress: dict[str, Progress] = {}  # of invocations, by request id
+        self._held: list[tuple[Record, int]] = []  # from the runtime's answer on, until it is back
+        self._held_until = NEVER
         self._farewells: list[Callable[[], None]] = []
         self._farewell_at = NEVER
 
@@ -128,8 +132,46 @@ class Telemetry:
     # -- what happens ---------------------------------------------------------------------------------------------
 
     def take_report(self, at: float, report: "Record", used_mb: int) -> None:
-        """Something that the platform says, at an instant in seconds since 1970."""
-        events = self._platform.render(report, used_mb, self._spans(at, report))
+        """Something that the platform says, at an instant in seconds since 1970.
+
+        How long the runtime took is told when it asks for its next event, and what is said meanwhile after that.
+        """
+        is_answer = False
+        if isinstance(report, ReportRuntimeDone):
+            progress = self._progress.get(report.invocation.request_id)
+            if progress is not None:
+                progress.has_answered(report.duration_ms)
+                is_answer = report.status in ("success", "error")
+        if not self._held and not is_answer:
+            self._tell(at, report, used_mb)
+            return
+        if not self._held:
+            self._held_until = time.monotonic() + OVERHEAD_S
+        self._held.append((report, used_mb))
+        if isinstance(report, ReportEnd) and report.status in ("timeout", "failure"):
+            self.hurry()
+        else:
+            self._schedule()
+
+    def answer_begins(self, request_id: str) -> None:
+        """As `loop.Timekeeper`."""
+        progress = self._progress.get(request_id)
+        if progress is not None:
+            progress.begin_answer()
+
+    def runtime_polls(self) -> None:
+        """As `loop.Timekeeper`."""
+        held, self._held, self._held_until = self._held, [], NEVER
+        at = time.time()
+        for report, used_mb in held:
+            if isinstance(report, ReportRuntimeDone):
+                progress = self._progress.get(report.invocation.request_id)
+                if progress is not None:
+                    report = replace(report, duration_ms=report.duration_ms + progress.come_back())
+            self._tell(at, report, used_mb)
+
+    def _tell(self, at: float, report: "Record", used_mb: int) -> None:
+        events = self._platform.render(report, used_mb, self._spans(report))
         self._offer_events(self._subscribers.values(), at, events)
         if isinstance(report, ReportEnd) and report.status in ("timeout", "failure"):
             self.hurry()
@@ -145,24 +187,21 @@ class Telemetry:
         """What tells how far an invocation is, or that the end is near."""
         if isinstance(command, Deliver):
             self._progress[command.invocation.request_id] = Progress()
-        elif isinstance(command, BeginStream):
-            progress = self._progress.get(command.invocation.request_id)
-            if progress is not None:
-                progress.begin_answer()
         else:
             self.hurry()
 
-    def _spans(self, at: float, report: "Record") -> "tuple[Span, ...]":
+    def _spans(self, report: "Record") -> "tuple[Span, ...]":
         if isinstance(report, ReportRuntimeDone):
             progress = self._progress.get(report.invocation.request_id)
-            return progress.end(at, report.duration_ms) if progress is not None else ()
+            return progress.spans(report.duration_ms) if progress is not None else ()
         if isinstance(report, ReportEnd):
             progress = self._progress.pop(report.invocation.request_id, None)
             if progress is None:
                 return ()
-            return (
-                progress.end(at, report.duration_ms) if self._is_concurrent else progress.overhead(report.duration_ms)
-            )
+            if not self._is_concurrent:
+                return progress.overhead(report.duration_ms)
+            progress.has_answered(report.duration_ms)
+            return progress.spans(report.duration_ms)
         return ()
 
     def _offer_events(self, subscribers: "Iterable[Subscriber]", at: float, events: "list[tuple[str, Any]]") -> None:
@@ -213,6 +252,8 @@ class Telemetry:
 
     def hurry(self) -> None:
         """The environment is about to be shut down: nothing waits any longer."""
+        if self._held:
+            self.runtime_polls()  # it never will
         for subscriber in self._subscribers.values():
             subscriber.feed.is_hurried = True
         self._schedule()
@@ -225,7 +266,7 @@ class Telemetry:
 
     def _schedule(self) -> None:
         """Never at once: what the machine has said is carried out first, the answer to the caller among it."""
-        due_at = min((subscriber.due_at for subscriber in self._subscribers.values()), default=NEVER)
+        due_at = min((self._held_until, *(subscriber.due_at for subscriber in self._subscribers.values())))
         if self._farewells:
             is_done = all(subscriber.is_served for subscriber in self._subscribers.values())
             due_at = 0.0 if is_done else min(due_at, self._farewell_at)
@@ -234,6 +275,8 @@ class Telemetry:
 
     def _work(self) -> None:
         now = time.monotonic()
+        if now >= self._held_until:
+            self.runtime_polls()  # it may yet
         for subscriber in self._subscribers.values():
             subscriber.work(now)
         if self._farewells:
@@ -256,34 +299,44 @@ class Telemetry:
 
 
 class Progress:
-    """How far an invocation is: made when its event is delivered."""
+    """How far an invocation is: made when its event is delivered. Instants on both clocks: 1970's, and monotonic."""
 
     def __init__(self) -> None:
         self._delivered_at, self._delivered = time.time(), time.monotonic()
-        self._answered_at = self._answered = 0.0
-        self._done_at = self._done_ms = 0.0
+        self._begun_at = self._begun = 0.0
+        self._done_at = self._done = self._done_ms = 0.0
+        self._back_ms = 0.0
 
     def begin_answer(self) -> None:
-        """The first piece of a streamed answer."""
-        self._answered_at, self._answered = time.time(), time.monotonic()
+        """Its first octet is here."""
+        self._begun_at, self._begun = time.time(), time.monotonic()
 
-    def end(self, at: float, duration_ms: float) -> "tuple[Span, ...]":
-        """The answer is there: how long it took to begin, and how long it was on its way."""
-        self._done_at, self._done_ms = at, duration_ms
-        now = time.monotonic()
-        latency_ms = ((self._answered or now) - self._delivered) * 1e3
-        latency = Span(
-            "responseLatency", self._delivered_at, min(latency_ms, duration_ms)
-        )  # the whole was timed before
-        if not self._answered:
-            return (latency,)
-        return latency, Span("responseDuration", self._answered_at, (now - self._answered) * 1e3)
+    def come_back(self) -> float:
+        """The runtime asks for its next event; how long after its answer, in ms."""
+        self._back_ms = (time.monotonic() - self._done) * 1e3
+        return self._back_ms
+
+    def has_answered(self, duration_ms: float) -> None:
+        """The answer is here, or never will be."""
+        self._done_at, self._done, self._done_ms = time.time(), time.monotonic(), duration_ms
+
+    def spans(self, duration_ms: float) -> "tuple[Span, ...]":
+        """Until the answer began, until it was here, until the runtime was back; no answer has no such parts."""
+        if not self._begun:
+            return ()
+        latency_ms = min((self._begun - self._delivered) * 1e3, duration_ms)  # the whole was timed before
+        return (
+            Span("responseLatency", self._delivered_at, latency_ms),
+            Span("responseDuration", self._begun_at, (self._done - self._begun) * 1e3),
+            *([Span("runtimeOverhead", self._done_at, self._back_ms)] if self._back_ms else []),
+        )
 
     def overhead(self, duration_ms: float) -> "tuple[Span, ...]":
         """What extensions took after that."""
-        if not self._done_at or duration_ms <= self._done_ms:
+        runtime_ms = self._done_ms + self._back_ms
+        if not self._done_at or duration_ms <= runtime_ms:
             return ()
-        return (Span("extensionOverhead", self._done_at, duration_ms - self._done_ms),)
+        return (Span("extensionOverhead", self._done_at + self._back_ms / 1e3, duration_ms - runtime_ms),)
 
 
 def encoded(instant: str, kind: str, record: "Any") -> bytes:

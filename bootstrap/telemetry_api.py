@@ -7,9 +7,9 @@ init has ended and nobody has subscribed, nothing is listened to any more, and n
 import time
 
 from .commands import (
-    BeginStream,
     Deliver,
     DeliverShutdown,
+    KillExtension,
     KillRuntime,
     ReportEnd,
     ReportExtension,
@@ -47,8 +47,8 @@ REPORTS = (
     *(ReportInitRuntimeDone, ReportInit, ReportRestoreStart, ReportRestore, ReportExtension),
     *(ReportStart, ReportFault, ReportRuntimeDone, ReportEnd),
 )
-# These tell when an answer began, and that the environment is about to be shut down.
-SIGNS = (Deliver, BeginStream, TerminateRuntime, KillRuntime)
+# These tell when an event was delivered, and that the environment is about to be shut down.
+SIGNS = (Deliver, TerminateRuntime, KillRuntime, KillExtension)
 
 
 class Early:
@@ -133,7 +133,7 @@ class TelemetryApi:
         if self._telemetry is None:
             from .telemetry import Telemetry
 
-            self._telemetry = Telemetry(self._loop, self._version)
+            self._telemetry = self._loop.timekeeper = Telemetry(self._loop, self._version)
         other = self._telemetry.api_of(command.name)
         if other and other != api:
             message = f"the extension {command.name} has subscribed by the {other} API already"
@@ -176,7 +176,7 @@ class TelemetryApi:
         knows_start = self._loop.tap is not None
         if self._telemetry is not None:
             self._telemetry.close()
-            self._telemetry = self._early = None
+            self._telemetry = self._loop.timekeeper = self._early = None
             knows_start = False
         self._listen()
         if report.invocation is not None and not knows_start:

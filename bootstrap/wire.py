@@ -6,6 +6,8 @@ Imports nothing. Sources: the service's Runtime API (2018-06-01) and Invoke API 
 # Front door, what callers of the service see.
 INVOKE_PREFIX = "/2015-03-31/functions/"
 INVOKE_SUFFIX = "/invocations"
+OLD_ASYNC_PREFIX = "/2014-11-13/functions/"
+OLD_ASYNC_SUFFIX = "/invoke-async/"
 STREAM_PREFIX = "/2021-11-15/functions/"
 STREAM_SUFFIX = "/response-streaming-invocations"
 ASYNC_PREFIX = "/2014-11-13/functions/"
@@ -65,7 +67,10 @@ ENV_LOG_FD = "_LAMBDA_TELEMETRY_LOG_FD"
 LOG_FD = 62  # as on the service
 
 # Limits of the service, bytes.
+RESPONSE_MODE = "lambda-runtime-function-response-mode"  # of an answer that comes in pieces
 MAX_EVENT = 6_291_456  # a synchronous request
+MAX_ASYNC_EVENT = 1_048_576  # one that nobody waits for
+MAX_OLD_ASYNC_EVENT = 262_144  # and one by the operation that was there first
 MAX_RESPONSE = 6_291_556  # 6 MiB and 100 bytes
 MAX_STREAM = 209_715_200  # a streamed answer
 MAX_LOG_TAIL = 4_096

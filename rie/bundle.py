@@ -4,6 +4,7 @@
     lib/                  that loader, and the shared libraries that the interpreter and its modules need
     lib/python3.X/        the modules of the standard library that the bootstrap imports, compiled, without sources
     lib/rie/bootstrap/    the bootstrap, compiled
+    lib/rie/archive       what it imports at once, all in one file
     bootstrap             the entry point, a script run by bin/python3
     BUNDLE                the key, the hash of the bootstrap's sources, the interpreter and the machine, as JSON
 
@@ -46,9 +47,18 @@ MODIFIED_AT = 315_532_800  # 1980-01-01: the earliest time that every archive fo
 
 ENTRY_SCRIPT = """\
 #!{bundle}/bin/python3 -IS
-import sys
+import gc, marshal, sys
 
+gc.disable()
 sys.path[:] = ["{library}", "{library}/lib-dynload", "{bundle}/lib/rie"]
+with open("{bundle}/lib/rie/archive", "rb", 0) as file:
+    content = file.read()
+places = marshal.loads(content)
+if "bootstrap.archive" in places:
+    scope = {{"__name__": "bootstrap.archive"}}
+    exec(marshal.loads(content[len(content) - places.pop("bootstrap.archive") :]), scope)
+    scope["install"](content, places, "bootstrap", "{bundle}/lib/rie/bootstrap")
+del content, places
 from bootstrap.__main__ import main
 
 sys.exit(main())
@@ -79,11 +89,34 @@ for name in sorted(sys.modules):
         found.append((name, spec.origin, spec.submodule_search_locations is not None))
 print(found)
 """
+# Without docstrings and assertions, which take half a megabyte of memory.
 COMPILE = """\
 import json, py_compile, sys
 for source, target, shown in json.load(sys.stdin):
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    py_compile.compile(source, cfile=target, dfile=shown, doraise=True, invalidation_mode=mode)
+    py_compile.compile(source, cfile=target, dfile=shown, doraise=True, optimize=2, invalidation_mode=mode)
+"""
+# The compiled modules of the package in argv's directory that importing its __main__ imports, in one file.
+ARCHIVE = """\
+import marshal, os, sys
+root, target = sys.argv[1:]
+sys.path.insert(0, root)
+sys.dont_write_bytecode = True
+__import__("bootstrap.__main__")
+names = {}
+for name in sorted(sys.modules):
+    if name.split(".")[0] == "bootstrap":
+        path = name.replace(".", "/") + ("/__init__" if name == "bootstrap" else "")
+        names[name] = f"{root}/{path}.pyc"
+if os.path.exists(f"{root}/bootstrap/archive.pyc"):
+    names["bootstrap.archive"] = f"{root}/bootstrap/archive.pyc"
+places, content = {}, b""
+for name, path in names.items():
+    with open(path, "rb") as file:
+        content = file.read()[16:] + content  # less the header of a .pyc
+        places[name] = len(content)
+with open(target, "wb") as file:
+    file.write(marshal.dumps(places) + content)
 """
 
 
@@ -215,6 +248,8 @@ def _assemble(tree: Path, source: Path, interpreter: Interpreter, scratch: Path)
         place = f"lib/rie/{path.relative_to(staged)}"
         to_compile.append((str(path), str(tree / f"{place}c"), f"{BUNDLE}/{place}"))
     _run([str(interpreter.path), "-I", "-S", "-c", COMPILE], stdin=json.dumps(to_compile))
+    ours = tree / "lib" / "rie"
+    _run([str(interpreter.path), "-I", "-S", "-c", ARCHIVE, str(ours), str(ours / "archive")])
     _copy_program(interpreter.path, tree, extensions)
     entry = ENTRY_SCRIPT.format(bundle=BUNDLE, library=f"{BUNDLE}/{interpreter.library}")
     (tree / "bootstrap").write_text(entry)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,12 @@ def emulate(tmp_path: Path) -> Iterator[Start]:
         for connection in emulator.connections:
             connection.close()
         if emulator.process.poll() is None:
+            children = Path(f"/proc/{emulator.process.pid}/task/{emulator.process.pid}/children").read_text().split()
             emulator.process.kill()
             emulator.process.wait()
+            for child in children:  # who does not notice that nobody is there any more; each leads a group of its own
+                with suppress(ProcessLookupError):
+                    os.killpg(int(child), signal.SIGKILL)
 
 
 def _listens(emulator: Emulator) -> bool:

@@ -57,8 +57,9 @@ def test_the_answer_does_not_wait_for_a_slow_extension_but_the_next_invocation_d
     emulate: Start, install: Install
 ) -> None:
     script = [["register", ["INVOKE"]], ["next"], ["sleep", 0.7], ["next"], ["loop"]]
-    emulator = emulate(LOOP, **install(slow=script))
+    emulator = emulate([["print", "has begun"], *LOOP], **install(slow=script))
     emulator.wait_for("EXTENSION")
+    emulator.wait_for("has begun\n")  # whose init may take longer than the extension's
     started = time.monotonic()
     emulator.invoke({})
     assert time.monotonic() - started < 0.5
@@ -70,7 +71,8 @@ def test_the_answer_does_not_wait_for_a_slow_extension_but_the_next_invocation_d
 
 def test_extensions_hear_why_they_end_and_have_their_time(emulate: Start, install: Install) -> None:
     script = [["register", BOTH], ["next"], ["next"], ["exit", 0]]
-    emulator = emulate([["next"], ["sleep", 60]], **install(one=script), AWS_LAMBDA_FUNCTION_TIMEOUT="1")
+    # Enough for the second life, whose init is on the invocation's time.
+    emulator = emulate([["next"], ["sleep", 60]], **install(one=script), AWS_LAMBDA_FUNCTION_TIMEOUT="4")
     assert emulator.invoke({}).document["errorType"] == "Sandbox.Timedout"
     event = json.loads(heard(emulator, "one", 3)[2]["body"])
     assert (event["eventType"], event["shutdownReason"]) == ("SHUTDOWN", "timeout")
@@ -124,6 +126,14 @@ def test_an_extension_that_cannot_go_on_says_so(emulate: Start, install: Install
     answer = emulator.invoke({})
     assert answer.document["errorType"] == kind
     assert f"Phase: init\tStatus: error\tError Type: {kind}" in emulator.log
+    assert f"EXTENSION\tName: ill\tState: {kind[10:]}\tEvents: []\tError Type: Extension.Mine\n" in emulator.log
+
+
+def test_an_extension_that_ends_in_init_is_told_of(emulate: Start, install: Install) -> None:
+    """Service spec §11.2."""
+    emulator = emulate(LOOP, **install(gone=[["register", ["INVOKE"]], ["exit", 2]]))
+    assert emulator.invoke({}).document["errorType"] == "Extension.Crash"
+    assert "EXTENSION\tName: gone\tState: Exited\tEvents: [INVOKE]\tError Type: Extension.Crash\n" in emulator.log
 
 
 def test_an_extension_that_cannot_be_started_is_named(emulate: Start, install: Install, tmp_path: Path) -> None:

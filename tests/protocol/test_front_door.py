@@ -100,6 +100,54 @@ def test_dry_run_and_event_answer_at_once_and_only_the_event_runs(emulate: Start
     assert emulator.invoke({}, X_Amz_Invocation_Type="Whenever").status == 400
 
 
+def test_the_operation_for_events_that_was_there_first_answers_too(emulate: Start) -> None:
+    """Service spec §2.8."""
+    emulator = emulate([["next"], ["print", "it ran"], ["response", "1"], ["next"]])
+    path = "/2014-11-13/functions/fn/invoke-async/"
+    answer = emulator.ask("POST", path, b'{"a":1}', X_Amz_Invocation_Type="DryRun")
+    assert (answer.status, answer.body) == (202, b"")
+    emulator.wait_for("REPORT")
+    assert emulator.log.count("it ran") == 1
+    refused = emulator.ask("POST", path, b'"%s"' % (b"x" * 262_143))
+    message = "Request must be smaller than 262144 bytes for the InvokeFunction operation"
+    assert (refused.status, refused.document) == (413, {"message": message})
+
+
+def test_an_event_may_have_a_mebibyte_and_no_more(emulate: Start) -> None:
+    """Service spec §2.2."""
+    emulator = emulate(LOOP)
+    assert emulator.invoke(b'"%s"' % (b"x" * 1_048_574), X_Amz_Invocation_Type="Event").status == 202
+    refused = emulator.invoke(b'"%s"' % (b"x" * 1_048_575), X_Amz_Invocation_Type="Event")
+    message = "Request must be smaller than 1048576 bytes for the InvokeFunction operation"
+    assert (refused.status, refused.document) == (413, {"message": message})
+    assert refused.headers["x-amzn-errortype"] == "RequestEntityTooLargeException"
+
+
+def test_a_client_context_is_for_those_whose_answer_is_awaited(emulate: Start) -> None:
+    """Service spec §2.2."""
+    emulator = emulate([["next"], ["response", "1"], ["next"], ["response", "1"], ["next"]])
+    context = base64.b64encode(b'{"a":1}').decode()
+    emulator.invoke({}, X_Amz_Client_Context=context, X_Amz_Invocation_Type="Event")
+    emulator.invoke({}, X_Amz_Client_Context=context)
+    first, _, second = (step["headers"] for step in emulator.steps(3)[:3])
+    assert "Lambda-Runtime-Client-Context" not in first
+    assert second["Lambda-Runtime-Client-Context"] == '{"a":1}'
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "values"),
+    [
+        ("X_Amz_Invocation_Type", "invocationType", "Event, RequestResponse, DryRun"),
+        ("X_Amz_Log_Type", "logType", "None, Tail"),
+    ],
+)
+def test_a_word_that_is_none_of_those_is_refused(emulate: Start, header: str, name: str, values: str) -> None:
+    answer = emulate(LOOP).invoke({}, **{header: "Other"})
+    said = f"1 validation error detected: Value 'Other' at '{name}' failed to satisfy constraint: "
+    assert answer.document == {"message": f"{said}Member must satisfy enum value set: [{values}]"}
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException")
+
+
 @pytest.mark.parametrize("context", ["%%%", "a", "/w==", "x" * 3_584])
 def test_a_client_context_that_cannot_be_read_is_refused(emulate: Start, context: str) -> None:
     answer = emulate(LOOP).invoke({}, X_Amz_Client_Context=context)

@@ -138,10 +138,12 @@ def test_a_subscriber_gets_all_of_init_and_all_of_an_invocation(
     runtime_done = receiver.records("platform.runtimeDone")[0]
     assert (runtime_done["status"], runtime_done["metrics"]["producedBytes"]) == ("success", 5)
     assert runtime_done["tracing"] == report["tracing"] == tracing
-    latency = runtime_done["spans"][0]
-    assert latency["name"] == "responseLatency"
-    assert INSTANT.fullmatch(latency["start"])
-    assert 0 < latency["durationMs"] <= runtime_done["metrics"]["durationMs"]
+    spans = runtime_done["spans"]
+    assert [span["name"] for span in spans] == ["responseLatency", "responseDuration", "runtimeOverhead"]
+    assert all(INSTANT.fullmatch(span["start"]) for span in spans)
+    assert sorted(spans, key=lambda span: str(span["start"])) == spans
+    assert 0 < spans[0]["durationMs"] <= sum(span["durationMs"] for span in spans)
+    assert sum(span["durationMs"] for span in spans) <= runtime_done["metrics"]["durationMs"] + 1
     metrics = report["metrics"]
     assert (report["requestId"], report["status"], metrics["memorySizeMB"]) == (request_id, "success", 128)
     assert metrics["initDurationMs"] == init_report["metrics"]["durationMs"]
@@ -511,3 +513,36 @@ def test_what_aws_own_client_logs_in_one_piece_is_one_record_in_its_place(
     assert log.index("first\n") < log.index("\ttwo\nlines\n") < log.index("third\n") < log.index("\nTraceback")
     assert "\r" not in log
     assert "\xa5" not in log
+
+
+def test_the_parts_of_an_invocation_are_told_when_the_runtime_is_back(emulate: Start, receiver: Receiver) -> None:
+    """The service spec's §11.6: until the answer began, until it was here, until the next poll."""
+    script = [*internally(wanted(receiver.port)), ["next"], ["sleep", 0.3], ["response", "1"], ["sleep", 0.4], ["next"]]
+    emulator = emulate(script)
+    emulator.invoke({})
+    done = receiver.wait_for("platform.runtimeDone")[0]
+    latency, duration, overhead = (span["durationMs"] for span in done["spans"])
+    assert 250 < latency < 400 <= overhead + 50
+    assert duration < 100
+    assert done["metrics"]["durationMs"] > 650
+    assert [event["type"] for event in receiver.events].index("platform.runtimeDone") < [
+        event["type"] for event in receiver.events
+    ].index("platform.report")
+
+
+def test_a_runtime_that_ends_instead_of_coming_back_is_told_of_all_the_same(
+    emulate: Start, install: Install, receiver: Receiver
+) -> None:
+    variables = install(one=subscribing(wanted(receiver.port)))
+    emulator = emulate([["next"], ["response", "1"], ["exit", 0]], **variables)
+    assert emulator.invoke({}).document == 1
+    done, report = receiver.wait_for("platform.runtimeDone")[0], receiver.wait_for("platform.report")[0]
+    assert (done["status"], report["status"]) == ("success", "success")
+
+
+def test_a_runtime_that_stays_away_is_not_waited_for(emulate: Start, receiver: Receiver) -> None:
+    emulator = emulate([*internally(wanted(receiver.port)), ["next"], ["response", "1"], ["sleep", 60]])
+    emulator.invoke({})
+    kinds = [span["name"] for span in receiver.wait_for("platform.runtimeDone")[0]["spans"]]
+    assert kinds == ["responseLatency", "responseDuration", "runtimeOverhead"]
+    assert receiver.wait_for("platform.report")[0]["status"] == "success"

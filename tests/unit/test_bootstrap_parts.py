@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 
 from bootstrap import output, settings
 from bootstrap.commands import ReportEnd, ReportInit
+from bootstrap.connection import Connection
 from bootstrap.errors import SettingsError
 from bootstrap.events import Invocation
 from bootstrap.faults import known_error_type
@@ -21,6 +26,7 @@ from bootstrap.frames import FrameReader
 from bootstrap.ids import new_id
 from bootstrap.output import LineReader, Log
 from bootstrap.quoting import query_value, unquote
+from bootstrap.records import Record
 
 
 def test_the_last_of_several_arguments_is_the_handler_and_all_are_the_command() -> None:
@@ -290,3 +296,88 @@ def test_request_ids_are_uuids_of_version_4() -> None:
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(uuid.UUID(text).version == 4 for text in ids)
+
+
+def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
+    class Nobody:
+        """As loop, door and listener."""
+
+        max_body = 10
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_: None
+
+    nobody: Any = Nobody()
+
+    def come_and_go() -> None:
+        ours, theirs = socket.socketpair()
+        Connection(ours.detach(), socket.AF_UNIX, nobody, nobody, nobody).close()
+        theirs.close()
+
+    come_and_go()
+    gc.collect()
+    gc.disable()
+    try:
+        come_and_go()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("profile", "arguments", "command", "addresses"),
+    [
+        ("aws", ["--log-level", "debug", "/bin/x", "h"], ("/bin/x", "h"), (8080, 9001)),
+        ("aws", ["--runtime-interface-emulator-address=1.2.3.4:81", "/bin/x"], ("/bin/x",), (81, 9001)),
+        ("aws", ["/bin/x", "--log-level", "debug"], ("/bin/x", "--log-level", "debug"), (8080, 9001)),
+        ("compat", ["/bin/x", "--log-level", "debug", "h"], ("/bin/x", "h"), (8080, 9001)),
+        ("compat", ["/bin/x", "--enable-init-caching", "--runtime-api-address", "0.0.0.0:82"], ("/bin/x",), (8080, 82)),
+        ("compat", ["/bin/x", "--foo", "h"], ("/bin/x", "--foo", "h"), (8080, 9001)),
+    ],
+)
+def test_the_options_of_awss_emulator_are_understood(
+    profile: str, arguments: list[str], command: tuple[str, ...], addresses: tuple[int, int]
+) -> None:
+    read = settings.read({"RIE_PROFILE": profile}, arguments)
+    assert (read.command, (read.front_door[1], read.runtime_api[1])) == (command, addresses)
+    assert read.variables["AWS_LAMBDA_RUNTIME_API"].endswith(f":{addresses[1]}")
+
+
+def test_an_option_without_its_value_is_named() -> None:
+    with pytest.raises(SettingsError, match="--log-level: nothing follows"):
+        settings.read({}, ["--log-level"])
+
+
+def test_report_of_a_traced_invocation_is_followed_by_its_trace() -> None:
+    """Service spec §11.2."""
+    trace_id = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1;Lineage=a:1"
+    lines = output.end_lines(ReportEnd(Invocation("id", b"", trace_id=trace_id), "success", 1.0), 128, 30)
+    said = "XRAY TraceId: 1-5bef4de7-ad49b0e87f6ef6c87fc2e700\tSegmentId: 9a9197af755a6419\tSampled: true\t\n"
+    assert lines.partition("Max Memory Used: 30 MB\t\n")[2] == said
+    unsampled = ReportEnd(Invocation("id", b"", trace_id=trace_id.replace("Sampled=1", "Sampled=0")), "success", 1.0)
+    assert "XRAY" not in output.end_lines(unsampled, 128, 30)
+
+
+def test_a_records_first_instance_is_made_as_all_others_are() -> None:
+    def fresh() -> Any:
+        class Pair(Record):
+            one: int
+            two: int = 2
+
+        return Pair
+
+    kind = fresh()
+    assert [(made.one, made.two) for made in (kind(1), kind(1), kind(one=3), kind(4, two=5))] == [
+        (1, 2),
+        (1, 2),
+        (3, 2),
+        (4, 5),
+    ]
+    assert kind(1) == kind(1)
+    for values, named in (((), {}), ((1, 2, 3), {}), ((1,), {"one": 1}), ((1,), {"three": 3})):
+        for made_before in (0, 2):
+            kind = fresh()
+            for _ in range(made_before):
+                kind(1)
+            with pytest.raises(TypeError):
+                kind(*values, **named)

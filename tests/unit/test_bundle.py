@@ -188,3 +188,17 @@ def test_a_script_in_front_of_an_interpreter_is_passed_over(tmp_path: Path) -> N
     shim.chmod(0o755)
     with pytest.raises(HostFault, match="no CPython"):
         bundle.find_interpreter([str(shim), str(tmp_path / "absent")])
+
+
+def test_what_the_bootstrap_begins_with_comes_out_of_one_file(tmp_path: Path) -> None:
+    tree = bundle.build(tmp_path / "opt" / "rie")
+    for path in (tree / "lib" / "rie" / "bootstrap").glob("*.pyc"):
+        path.unlink()
+    done = run_in(tmp_path, RIE_ADDRESS="nowhere")
+    assert (done.returncode, done.stderr) == (2, "rie: cannot read an address: 'nowhere' is not host:port\n")
+
+
+def test_without_the_archives_reader_modules_are_found_one_by_one(tmp_path: Path, stand_in: Path) -> None:
+    tree = bundle.build(tmp_path / "opt" / "rie", stand_in)
+    assert not (tree / "lib" / "rie" / "bootstrap" / "archive.pyc").exists()
+    assert run_in(tmp_path).returncode == 3

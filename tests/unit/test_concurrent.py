@@ -8,11 +8,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootstrap import concurrent
-from bootstrap.commands import Answer, CancelTimer, Deliver, Exit, Refuse, ReportEnd, ReportStart, SetTimer, TurnAway
+from bootstrap.commands import (
+    Answer,
+    CancelTimer,
+    Deliver,
+    DeliverShutdown,
+    Exit,
+    KillExtension,
+    LaunchExtension,
+    LetIn,
+    Refuse,
+    ReportEnd,
+    ReportInit,
+    ReportStart,
+    SetTimer,
+    SpawnRuntime,
+    TerminateRuntime,
+    TurnAway,
+)
 from bootstrap.concurrent import ConcurrentMachine
 from bootstrap.events import (
     Booted,
     ErrorPosted,
+    ExtensionErrorPosted,
+    ExtensionExited,
+    ExtensionPolled,
+    ExtensionRegistered,
     InitErrorPosted,
     Invocation,
     InvokeReceived,
@@ -40,7 +61,7 @@ def test_who_waits_has_its_turn_with_the_end_of_another_though_nobody_polls_then
 class World:
     """The machine, a shell that does what it says, and a count of everything."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, names: tuple[str, ...] = ()) -> None:
         self.machine = ConcurrentMachine(3.0, 0.5, limit)
         self.at = 0.0
         self.commands: list[Any] = []
@@ -48,8 +69,8 @@ class World:
         self.sent = 0
         self.polls = 0
         self.is_alive = False
-        self.tell(Booted())
-        self.is_alive = True
+        self.living: dict[str, str] = {}  # extensions, and their identifiers
+        self.tell(Booted(names))
 
     def tell(self, event: Any) -> list[Any]:
         self.at += 0.01
@@ -59,8 +80,10 @@ class World:
                 self.timers.add(command.name)
             elif type(command) is CancelTimer:
                 self.timers.discard(command.name)
-            elif type(command).__name__ == "SpawnRuntime":
+            elif type(command) is SpawnRuntime:
                 self.is_alive = True
+            elif type(command) is LaunchExtension:
+                self.living[command.name] = f"{command.name} {self.at}"
         self.commands += commands
         return commands
 
@@ -86,6 +109,18 @@ class World:
         elif action == "exit" and self.is_alive:
             self.is_alive = False
             self.tell(RuntimeExited(1))
+        elif action == "register":
+            for name, identifier in self.living.items():
+                self.tell(ExtensionRegistered("x", name, ("SHUTDOWN",), identifier))
+        elif action == "wait":
+            for identifier in list(self.living.values()):
+                self.tell(ExtensionPolled(f"poll of {identifier}", identifier))
+        elif action == "ill" and self.living:
+            self.tell(ExtensionErrorPosted("x", min(self.living.values()), "Mine", False))
+        elif action == "crash" and self.living:
+            name = min(self.living)
+            del self.living[name]
+            self.tell(ExtensionExited(name, 1))
         elif action == "time" and self.timers:
             name = min(self.timers)
             self.timers.discard(name)
@@ -98,21 +133,29 @@ class World:
 
 
 ACTIONS = ["invoke", "poll", "lose", "answer", "large", "fail", "stray", "init-error", "exit", "time", "stop"]
+OF_EXTENSIONS = ["register", "wait", "ill", "crash"]
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(st.sampled_from(ACTIONS), max_size=40), st.integers(1, 4))
-def test_after_anything_every_caller_is_answered_once_and_nobody_is_left(actions: list[str], limit: int) -> None:
-    world = World(limit)
+@given(
+    st.lists(st.sampled_from([*ACTIONS, *OF_EXTENSIONS]), max_size=40),
+    st.integers(1, 4),
+    st.sampled_from([(), ("one",), ("one", "two")]),
+)
+def test_after_anything_every_caller_is_answered_once_and_nobody_is_left(
+    actions: list[str], limit: int, names: tuple[str, ...]
+) -> None:
+    world = World(limit, names)
     for action in actions:
         world.do(action)
         assert len(world.machine._running) <= limit
     for _ in range(3 * len(actions) + 3):
-        for action in ("poll", "answer"):
+        if world.machine.state in (concurrent.CLOSING, concurrent.SHUTDOWN):
+            for action in ("exit", "crash", "crash"):
+                world.do(action)
+        for action in ("register", "wait", "poll", "answer"):
             world.do(action)
-    if world.machine.state == concurrent.SHUTDOWN:
-        world.do("exit")
-        assert world.count(Exit) >= 1
+    assert world.count(Exit) == ("stop" in actions)
     assert world.count(Answer) + world.count(TurnAway) == world.sent
     assert world.machine._running == {}
     assert not [timer for timer in world.timers if timer.startswith("deadline")]
@@ -139,3 +182,71 @@ def test_an_id_that_is_in_use_is_not_taken_twice() -> None:
     world.do("invoke")
     commands = world.tell(InvokeReceived(Invocation("id-1", b"")))
     assert b"Client.DuplicatedInvokeId" in commands[0].body
+
+
+def kinds(commands: list[Any]) -> list[str]:
+    return [type(command).__name__ for command in commands]
+
+
+def test_the_runtime_starts_when_the_extensions_have_registered_and_init_ends_when_all_wait() -> None:
+    machine = ConcurrentMachine(3.0, 0.5, 2)
+    commands = machine.accept(Booted(("one",)), 0.0)
+    assert [type(command) for command in commands if type(command) in (LaunchExtension, SpawnRuntime)] == [
+        LaunchExtension
+    ]
+    commands = machine.accept(ExtensionRegistered("r", "one", ("SHUTDOWN",), "i-1"), 0.1)
+    assert [type(command) for command in commands] == [LetIn, SpawnRuntime]
+    assert machine.accept(InvokeReceived(Invocation("a", b"", caller="c")), 0.2) == []
+    assert "Deliver" not in kinds(machine.accept(NextPolled("p"), 0.3))
+    commands = machine.accept(ExtensionPolled("e", "i-1"), 0.4)
+    assert [c.status for c in commands if type(c) is ReportInit] == ["success"]
+    assert kinds(commands)[-1] == "Deliver"
+
+
+def test_nobody_subscribes_to_invocations_and_internal_extensions_to_nothing() -> None:
+    machine = ConcurrentMachine(3.0, 0.5, 2)
+    machine.accept(Booted(("one",)), 0.0)
+    said = []
+    for name, events in (("one", ("INVOKE",)), ("inner", ("SHUTDOWN",)), ("inner", ("INVOKE",))):
+        (refusal,) = machine.accept(ExtensionRegistered("r", name, events, "i-1"), 0.1)
+        said.append((refusal.status, refusal.error_type, refusal.message))
+    assert said == [
+        (403, "Extension.InvalidEventType", "INVOKE: ErrorInvalidEventType"),
+        (403, "Extension.InvalidEventType", "No events allowed for internal extensions"),
+        (403, "Extension.InvalidEventType", "No events allowed for internal extensions"),
+    ]
+    assert kinds(machine.accept(ExtensionRegistered("r", "inner", (), "i-2"), 0.1)) == ["LetIn"]
+
+
+def test_at_the_end_the_runtime_goes_first_and_extensions_are_told_why() -> None:
+    machine = ConcurrentMachine(3.0, 0.5, 2)
+    machine.accept(Booted(("one", "two")), 0.0)
+    machine.accept(ExtensionRegistered("r", "one", ("SHUTDOWN",), "i-1"), 0.1)
+    machine.accept(ExtensionRegistered("r", "two", (), "i-2"), 0.1)
+    for event in (NextPolled("p"), ExtensionPolled("e", "i-1"), ExtensionPolled("f", "i-2")):
+        machine.accept(event, 0.2)
+    commands = machine.accept(ShutdownRequested(), 1.0)
+    assert [c.at for c in commands if type(c) is SetTimer] == [1.6]
+    assert TerminateRuntime in map(type, commands)
+    commands = machine.accept(RuntimeExited(0), 1.1)
+    assert [(c.exchange, c.reason, c.deadline_at) for c in commands if type(c) is DeliverShutdown] == [
+        ("e", "spindown", 3.0)
+    ]
+    assert [c.name for c in commands if type(c) is KillExtension] == ["two"]
+    assert Exit not in map(type, machine.accept(ExtensionExited("one", 0), 1.2))
+    assert Exit in map(type, machine.accept(ExtensionExited("two", None, 9), 1.3))
+
+
+def test_an_extension_that_crashes_fails_all_that_run_and_the_next_invocation_begins_anew() -> None:
+    machine = ConcurrentMachine(3.0, 0.5, 2)
+    machine.accept(Booted(("one",)), 0.0)
+    machine.accept(ExtensionRegistered("r", "one", (), "i-1"), 0.1)
+    for event in (NextPolled("p"), NextPolled("q"), ExtensionPolled("e", "i-1")):
+        machine.accept(event, 0.2)
+    for name in ("a", "b"):
+        machine.accept(InvokeReceived(Invocation(name, b"", caller="c")), 0.3)
+    commands = machine.accept(ExtensionExited("one", 3), 0.4)
+    assert [b"Extension.Crash" in c.body for c in commands if type(c) is Answer] == [True, True]
+    assert machine.accept(InvokeReceived(Invocation("late", b"", caller="c")), 0.5) == []
+    commands = machine.accept(RuntimeExited(None, 15), 0.6)
+    assert [c.name for c in commands if type(c) is LaunchExtension] == ["one"]

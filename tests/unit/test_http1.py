@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootstrap.errors import ProtocolError
-from bootstrap.http1 import Request, RequestParser, response
+from bootstrap.http1 import Request, RequestParser
+from bootstrap.responses import response
 
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -194,3 +197,61 @@ def test_a_body_past_the_limit_has_no_space_made_for_it() -> None:
     parser.feed(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
     assert parser.next_request() is None
     assert parser.space() is None
+
+
+LINES = [
+    "GET / HTTP/1.1",
+    "POST /a?b=c HTTP/1.1",
+    "POST /a HTTP/1.0",
+    "GET  / HTTP/1.1",
+    "",
+    "GET / HTTP/3",
+    "HEAD x HTTP/1.1",
+]
+HEADERS = [
+    *("", "Host: a", "Content-Length: 3", "Content-Length: 0", "Content-Length: 99", "Content-Length: x"),
+    *("Connection: close", "Expect: 100-continue", "Transfer-Encoding: chunked", "X: y\r\nContent-Length: 3", "broken"),
+    *(
+        "Content-Length: 3\r\nLambda-Runtime-Function-Response-Mode: streaming",
+        "Content-Length: 3\r\nContent-Length: 3",
+    ),
+]
+
+
+@given(
+    st.sampled_from(LINES),
+    st.sampled_from(HEADERS),
+    st.sampled_from([b"", b"abc", b"abcd", b"ab", b"\r\n", b"0\r\n\r\n"]),
+)
+def test_a_request_that_comes_whole_is_what_it_would_be_in_pieces(line: str, headers: str, body: bytes) -> None:
+    data = f"{line}\r\n{headers}{chr(13) + chr(10) if headers else ''}\r\n".encode() + body
+
+    def in_pieces() -> tuple[Any, ...] | str:
+        parser = RequestParser(5)
+        parser.feed(data)
+        try:
+            request = parser.next_request()
+        except ProtocolError as error:
+            return str(error)
+        return seen(request) if request is not None and parser.is_between_requests else "not whole"
+
+    expected = in_pieces()  # which makes the lines known
+    request = RequestParser(5).whole(data)
+    assert request is None or seen(request) == expected
+    if headers in ("Host: a", "Content-Length: 3") and isinstance(expected, tuple):
+        assert request is not None
+
+
+def seen(request: Request) -> tuple[Any, ...]:
+    return tuple(getattr(request, name) for name in Request.__slots__)
+
+
+def test_nothing_is_whole_while_another_request_is_being_read() -> None:
+    data = b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+    parser = RequestParser(5)
+    parser.feed(data)
+    assert parser.next_request() is not None
+    assert parser.whole(data) is not None
+    parser.feed(data[:-1])
+    assert parser.next_request() is None
+    assert parser.whole(data) is None

@@ -147,7 +147,7 @@ def test_init_is_reported_with_the_first_invocation_only() -> None:
 def test_a_second_caller_waits_for_its_turn() -> None:
     story = Story().running()
     assert story.tell(InvokeReceived(TWO)) == []
-    assert kinds(story.tell(ResponsePosted("post", "id-1", b""))) == ["ReportEnd", "Answer", "Accept"]
+    assert kinds(story.tell(ResponsePosted("post", "id-1", b""))) == ["ReportEnd", "Accept", "Answer"]
     commands = story.tell(NextPolled("poll-1"), after=1.0)
     assert of(Deliver, commands) == Deliver("poll-1", TWO, story.at + 3.0)
 
