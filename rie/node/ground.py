@@ -53,7 +53,10 @@ class Ground:
 
     @classmethod
     async def open(cls, settings: Settings) -> Ground:
-        """Hold the data, clean up after a predecessor. Raises SettingsError (another manager holds it), HostFault."""
+        """Hold the data, clean up after a predecessor.
+
+        Raises SettingsError (another manager holds it), StoreFailed (likewise), HostFault.
+        """
         lock = await asyncio.to_thread(data.hold, settings.data)
         endpoint = None
         if settings.with_aws:
@@ -63,6 +66,8 @@ class Ground:
         described = await engine.check()
         if leftovers := await engine.reconcile():
             log.warning("removed %d sandboxes that an earlier manager left behind", leftovers)
+        store = await asyncio.to_thread(SqlStore, settings.database_url)
+        await asyncio.to_thread(store.hold)
         sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
         roles = await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ)
         clients = Clients(roles.assume if roles is not None and acts_as_roles(settings, os.environ) else None)
@@ -74,7 +79,7 @@ class Ground:
             endpoint=endpoint,
             engine=engine,
             described=described,
-            store=SqlStore(settings.database_url),
+            store=store,
             clients=clients,
             clock=clock,
             scope=Scope(settings.account, settings.region),
