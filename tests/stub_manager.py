@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.ports import free_port
 
+START_S = 180.0  # on a machine that has other work as well
 ROLE = "arn:aws:iam::123456789012:role/tests"
 
 
@@ -58,7 +59,7 @@ class StubManager:
         environment = {**os.environ, "RIE_BUNDLE": str(self.directory / "bundle"), **self.environment}
         with (self.directory / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        until = time.monotonic() + 60
+        until = time.monotonic() + START_S
         while not self._answers():
             assert self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log
