@@ -46,6 +46,7 @@ class StubManager:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    secret: str = "testing"  # what its clients sign with; the key is "testing"
 
     @property
     def endpoint(self) -> str:
@@ -117,7 +118,7 @@ class StubManager:
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="testing",
-            aws_secret_access_key="testing",
+            aws_secret_access_key=self.secret,
             config=Config(retries={"total_max_attempts": 1}, **more),
         )
 

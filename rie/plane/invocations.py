@@ -62,7 +62,8 @@ class Invocations:
             if not self._invoker.offer(call, lambda error: _accepted(error, exchange, request_id)):
                 return self._start(call, exchange)
         except Exception as error:
-            _refuse(error, exchange, request_id)
+            # Later: an answer from within would begin the next of many requests that came at once, and so on.
+            return _refuse_later(error, exchange, request_id)
         return None
 
     async def _answer(self, request: Request, exchange: Connection) -> None:
@@ -146,6 +147,10 @@ def _accepted(error: HostFault | None, exchange: Connection, request_id: str) ->
         _refuse(error, exchange, request_id)
 
 
+async def _refuse_later(error: Exception, exchange: Connection, request_id: str) -> None:
+    _refuse(error, exchange, request_id)
+
+
 def _refuse(error: Exception, exchange: Connection, request_id: str) -> None:
     status, headers, body = render_error(as_told(error), request_id)
     exchange.respond(status, headers.items(), body)
@@ -157,11 +162,11 @@ def trace_of(given: str | None) -> str:
 
 
 def as_told(error: Exception) -> ServiceError:
-    """What a caller sees of an error; the manager's log has what it must not see. To be called where it was caught."""
+    """What a caller sees of an error; the manager's log has what it must not see."""
     if isinstance(error, HostFault):
         log.error("%s", error)
     elif not isinstance(error, RieError):
-        log.exception("cannot answer an invocation")
+        log.error("cannot answer an invocation", exc_info=error)
     return as_service_error(error) or INTERNAL
 
 

@@ -200,10 +200,12 @@ def test_where_signatures_are_asked_for_services_and_queues_reach_functions_all_
     import boto3
 
     name = named("signed")
-    own = {"RIE_ACCESS_KEY_ID": "testing", "RIE_SECRET_ACCESS_KEY": "testing"}
+    secret = "s" * 40
+    own = {"RIE_ACCESS_KEY_ID": "testing", "RIE_SECRET_ACCESS_KEY": secret}
     arguments = ("--with-aws", "--aws-port", str(free_port()), "--auth")
     with stub_managing(tmp_path, *arguments, **own) as manager:
         cloud = exported(manager)
+        manager.secret = secret
         arn = manager.create(name, "record")
         refused = manager.ask("POST", f"/2015-03-31/functions/{name}/invocations", b"{}")
         assert (refused.status, refused.headers["x-amzn-errortype"]) == (403, "MissingAuthenticationTokenException")
@@ -217,7 +219,7 @@ def test_where_signatures_are_asked_for_services_and_queues_reach_functions_all_
             endpoint_url=manager.endpoint,
             region_name=REGION,
             aws_access_key_id="testing",
-            aws_secret_access_key="testing",
+            aws_secret_access_key=secret,
         )
 
         def sources() -> set[str]:
