@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sqlite3
 import sys
@@ -12,14 +11,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bench import load
 from bench.effort import Effort
 from bench.figures import Report, compare
 from tests.cloud import Cloud, clouding
 from tests.stub_manager import StubManager, stub_managing
 
-CONNECTIONS = 64
+CONNECTIONS = 256
 PAYLOAD = b'{"seconds": 15, "order": "%s"}' % (b"x" * 200)  # what a busy function takes
 BATCH = 10  # messages, of both parties
 WITHIN_S = 120.0
@@ -31,11 +30,12 @@ class Sizes:
 
     rounds: int
     events: int
+    run: int  # of events, where they are run meanwhile
     commits: int
     messages: int
 
 
-SIZES = {Effort.FULL: Sizes(5, 4_000, 400, 1_000), Effort.QUICK: Sizes(2, 500, 50, 200)}
+SIZES = {Effort.FULL: Sizes(5, 10_000, 2_000, 1_000, 1_000), Effort.QUICK: Sizes(2, 2_000, 500, 200, 200)}
 
 
 def run(effort: Effort) -> Report:
@@ -59,8 +59,9 @@ def run(effort: Effort) -> Report:
 
 
 EVENTS_NOTE = (
-    f"acknowledged to Invoke with InvocationType=Event over HTTP on {CONNECTIONS} connections, the function "
-    "busy; the peer inserts the same bytes into SQLite on the same disk, synchronous=FULL, a commit for each"
+    f"acknowledged to Invoke with InvocationType=Event over HTTP on {CONNECTIONS} connections, one event at a time on "
+    "each, from one thread on the same cores, the function busy; the peer inserts the same bytes into SQLite on the "
+    "same disk, synchronous=FULL, a commit for each"
 )
 RUN_NOTE = "the same while the manager's process also runs every event, in the stub engine's sandboxes within it"
 QUEUE_NOTE = (
@@ -78,7 +79,8 @@ def _acknowledged(
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Rates of each round: ours, the peer's. Without `runs` the function is busy with the first of the events."""
     ours, peer = [], []
-    asyncio.run(_post(manager.port, "events", sizes.events // 4))  # warm
+    count = sizes.run if runs else sizes.events
+    _post(manager.port, "events", sizes.run)  # warm
     _settle(manager)
     for number in range(sizes.rounds):
         _say(f"events, round {number + 1} of {sizes.rounds}")
@@ -86,8 +88,8 @@ def _acknowledged(
         if not runs:
             manager.create(name, "sleep", Timeout=60)
         begun = time.perf_counter()
-        asyncio.run(_post(manager.port, name, sizes.events))
-        ours.append([sizes.events / (time.perf_counter() - begun)])
+        _post(manager.port, name, count)
+        ours.append([count / (time.perf_counter() - begun)])
         if not runs:
             manager.client().delete_function(FunctionName=name)  # and with it what still waits
         _settle(manager)
@@ -95,26 +97,13 @@ def _acknowledged(
     return ours, peer
 
 
-async def _post(port: int, name: str, count: int) -> None:
+def _post(port: int, name: str, count: int) -> None:
     """So many events, each acknowledged, over all connections."""
-    left = iter(range(count))
-    await asyncio.gather(*(_post_some(port, name, left) for _ in range(CONNECTIONS)))
-
-
-async def _post_some(port: int, name: str, left: Any) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = (
         f"POST /2015-03-31/functions/{name}/invocations HTTP/1.1\r\nHost: bench\r\nX-Amz-Invocation-Type: Event\r\n"
         f"Content-Length: {len(PAYLOAD)}\r\n\r\n"
     ).encode()
-    for _ in left:
-        writer.write(head + PAYLOAD)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        if b" 202 " not in answer.partition(b"\r\n")[0]:
-            raise OSError(f"an event was not taken: {answer!r}")
-        length = next((line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
-        await reader.readexactly(int(length.partition(b":")[2]))
-    writer.close()
+    load.send(port, head + PAYLOAD, count, CONNECTIONS, 202)
 
 
 def _settle(manager: StubManager) -> None:
@@ -123,7 +112,8 @@ def _settle(manager: StubManager) -> None:
 
     def is_empty() -> bool:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            return bool(database.execute("select count(*) from events").fetchone()[0] == 0)
+            counted = "select (select count(*) from events) + (select count(*) from event_batches)"
+            return bool(database.execute(counted).fetchone()[0] == 0)
 
     _wait_for(is_empty)
 

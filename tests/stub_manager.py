@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.ports import free_port
 
+START_S = 180.0  # on a machine that has other work as well
 ROLE = "arn:aws:iam::123456789012:role/tests"
 
 
@@ -45,6 +46,7 @@ class StubManager:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    secret: str = "testing"  # what its clients sign with; the key is "testing"
 
     @property
     def endpoint(self) -> str:
@@ -58,7 +60,7 @@ class StubManager:
         environment = {**os.environ, "RIE_BUNDLE": str(self.directory / "bundle"), **self.environment}
         with (self.directory / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        until = time.monotonic() + 60
+        until = time.monotonic() + START_S
         while not self._answers():
             assert self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log
@@ -116,7 +118,7 @@ class StubManager:
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="testing",
-            aws_secret_access_key="testing",
+            aws_secret_access_key=self.secret,
             config=Config(retries={"total_max_attempts": 1}, **more),
         )
 

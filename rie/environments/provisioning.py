@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rie.environments.environment import Environment
@@ -67,6 +67,8 @@ class Provisioning:
         self._pool = pool
         self._provisions: dict[FunctionKey, dict[str, _Provision]] = {}
         self._allocations: dict[str, Allocation] = {}
+        self.on_ready: Callable[[FunctionKey, str, str], None] | None = None
+        """Told (function, token, version) whenever all that is wanted has come to be there."""
         pool.on_provisioned_lost = self._lost
 
     def allocation(self, token: str) -> Allocation | None:
@@ -152,9 +154,13 @@ class Provisioning:
                 provision.reason = None
         elif provision.reason is not None:
             status = FAILED
+        before, version = self._allocations.get(token), wanted.function.version
         self._allocations[token] = Allocation(
-            wanted.function.version, wanted.slots, max(available, provision.shown), status, provision.reason
+            version, wanted.slots, max(available, provision.shown), status, provision.reason
         )
+        was_ready = before is not None and (before.status, before.version) == (READY, version)
+        if status == READY and not was_ready and self.on_ready is not None:
+            self.on_ready(wanted.function.key, token, version)
 
     async def _fill(self, token: str, provision: _Provision) -> None:
         try:

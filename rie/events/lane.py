@@ -30,7 +30,7 @@ class Lane:
 
     def next(self, now: float) -> Held | None:
         """The event to run now, counted as running; None to wait."""
-        if not self.ready or now < self.opens_at or self.running >= int(self.window):
+        if not self.ready or now < self.opens_at or not self.has_room:
             return None
         self.running += 1
         return self.ready.popleft()
@@ -42,15 +42,32 @@ class Lane:
         self.refusals = 0
         self.opens_at = 0.0
 
-    def refused(self) -> None:
-        """One could not be run."""
+    def refused(self, now: float, opens_at: float) -> bool:
+        """One could not be run; whether that closes the lane, until `opens_at`.
+
+        What is refused while it is closed was begun before: a burst that is refused together counts as one refusal,
+        or it would be waited for as if it had been tried again a hundred times.
+        """
         self.running -= 1
+        if now < self.opens_at:
+            return False
         self.window = max(self.window / 2, 1.0)
         self.refusals += 1
+        self.opens_at = opens_at
+        return True
+
+    def refusals_with(self, now: float) -> int:
+        """How many there are in a row, with one that comes now."""
+        return self.refusals if now < self.opens_at else self.refusals + 1
 
     def left(self) -> None:
         """One was taken away without a run."""
         self.running -= 1
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may run, unless the lane is closed."""
+        return self.running < int(self.window)
 
     @property
     def is_empty(self) -> bool:

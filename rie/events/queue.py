@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import heapq
 import itertools
 import logging
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from rie.clock import Clock
 from rie.errors import HostFault, ImageFault, ServiceError, StoreFailed
 from rie.events.deliverer import Deliverer
-from rie.events.journal import Journal
+from rie.events.journal import Journal, Written, settle
 from rie.events.lane import Held, Lane
 from rie.events.policy import Condition, End, Later, Rules, after_error, after_refusal, before_attempt
 from rie.events.records import Targets, deliveries
@@ -94,10 +95,21 @@ class Queue:
 
     async def accept(self, event: Event) -> None:
         """Take an event; once this returns it is not lost any more. Raises StoreFailed."""
-        await self._journal.write(AddEvent(event))
-        self.received[event.key] += 1
-        self._remember(event)
-        self._put(event.key, Held(event.event_id, event.due_at))
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.offer(event, functools.partial(settle, accepted))
+        await accepted
+
+    def offer(self, event: Event, accepted: Written) -> None:
+        """As `accept`, for whoever doesn't wait: told on the event loop when it is not lost any more."""
+
+        def written(error: StoreFailed | None) -> None:
+            if error is None:
+                self.received[event.key] += 1
+                self._remember(event)
+                self._put(event.key, Held(event.event_id, event.due_at))
+            accepted(error)
+
+        self._journal.submit((AddEvent(event),), written)
 
     async def drop(self, key: FunctionKey) -> None:
         """A function is gone: so are its events."""
@@ -159,8 +171,12 @@ class Queue:
 
     def _put(self, key: FunctionKey, held: Held) -> None:
         if held.due_at <= self._clock.now().timestamp():
-            self._lanes.setdefault(key, Lane()).ready.append(held)
-            self._pump(key)
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = self._lanes[key] = Lane()
+            lane.ready.append(held)
+            if lane.has_room:
+                self._pump(key)
         else:
             self._wake_at(held.due_at, key, held)
 
@@ -222,9 +238,10 @@ class Queue:
             if code == GONE:
                 return await self._end(event, ())
             return await self._finish(event, self._around.config_of(event), Condition.RETRIES_EXHAUSTED)
-        match after_refusal(event, rules, self._clock.now().timestamp(), lane.refusals + 1):
+        now = self._clock.now().timestamp()
+        match after_refusal(event, rules, now, lane.refusals_with(now)):
             case End(condition):
-                lane.refused()
+                lane.refused(now, now)
                 return await self._finish(event, self._around.config_of(event), condition)
             case Later(due_at):
                 self._wait(event.key, lane, held, due_at)
@@ -232,10 +249,9 @@ class Queue:
 
     def _wait(self, key: FunctionKey, lane: Lane, held: Held, due_at: float) -> None:
         """It is the first to be tried again, and nothing else of its function before it."""
-        lane.refused()
         lane.ready.appendleft(held)
-        lane.opens_at = due_at
-        self._wake_at(due_at, key, None)
+        if lane.refused(self._clock.now().timestamp(), due_at):
+            self._wake_at(due_at, key, None)
 
     async def _finish(self, event: Event, config: EventInvokeConfig | None, condition: Condition) -> None:
         if condition is not Condition.SUCCESS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rie.clock import Clock, with_seconds
@@ -126,6 +126,17 @@ class Reservations:
             self._check_room(key, qualifier, slots)
             record = Provisioned(slots, str(uuid.uuid4()), with_seconds(self._clock.now()))
             return Progress(self._ledger.put(PROVISIONED, place_of(key, qualifier), record))
+
+    def mark_ready(self, key: FunctionKey, token: str, version: str) -> None:
+        """All that was asked for under a token is there: that gives the version a new revision, once (§1.13).
+
+        It is written down, because a node that starts has everything come to be there again.
+        """
+        with self._ledger.exclusively():
+            for place, record in self._ledger.of_function(PROVISIONED, key):
+                if record.token == token and record.ready_version != version:
+                    self._ledger.put(PROVISIONED, place, replace(record, ready_version=version))
+                    self._catalog.revise(key, version)
 
     def progress(self, key: FunctionKey, qualifier: str) -> Progress:
         """What was asked for, and how far it is."""

@@ -87,14 +87,15 @@ class EventInvokeConfigs:
     ) -> EventInvokeConfig:
         if wanted.is_empty:
             raise refused(NOTHING_GIVEN)
-        self._check_function(key, qualifier)
-        self._check_destinations(key, qualifier, wanted)
         at = self._clock.now().timestamp()
 
         def decide(before: EventInvokeConfig | None) -> EventInvokeConfig:
             return _merged(begin(before), wanted, at)
 
-        after = self._ledger.change(EVENT_INVOKE, place_of(key, qualifier or LATEST), decide)
+        with self._ledger.exclusively():  # or its function could go between the look and the record
+            self._check_function(key, qualifier)
+            self._check_destinations(key, qualifier, wanted)
+            after = self._ledger.change(EVENT_INVOKE, place_of(key, qualifier or LATEST), decide)
         assert after is not None
         return after
 

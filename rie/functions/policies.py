@@ -60,9 +60,10 @@ class Policies:
     def add(self, key: FunctionKey, qualifier: str | None, grant: Grant, revision_id: str | None) -> str:
         """Add a statement; its JSON text (lambda.md §8.1)."""
         _check(grant)
-        self._check_there(key, qualifier)
-        statement = render(grant, function_arn(key, qualifier))
-        self._ledger.change(POLICIES, _place(key, qualifier), lambda policy: added(policy, statement, revision_id))
+        with self._ledger.exclusively():
+            self._check_there(key, qualifier)
+            statement = render(grant, function_arn(key, qualifier))
+            self._ledger.change(POLICIES, _place(key, qualifier), lambda policy: added(policy, statement, revision_id))
         return statement
 
     def get(self, key: FunctionKey, qualifier: str | None) -> ResourcePolicy:

@@ -151,6 +151,10 @@ class RoleCredentials:
         """Whether a role can be assumed; from any thread. Blocks; raises as `get` does."""
         self._source.check(role_arn, function_name)
 
+    def assume(self, role_arn: str, name: str) -> Credentials:
+        """New credentials for who keeps them himself; from any thread. Blocks; raises as `get` does."""
+        return self._source.assume(role_arn, name)
+
     def prepare(self, role_arn: str, function_name: str) -> None:
         """Fetch ahead what is not there yet."""
         if self._source.blocks and (role_arn, function_name) not in self._kept:

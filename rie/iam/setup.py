@@ -47,6 +47,14 @@ def are_roles_known_here(settings: Settings, environ: Mapping[str, str]) -> bool
     return settings.auth and static_source(environ) is None and _kind(settings, environ) == "own"
 
 
+def acts_as_roles(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether what the manager does for a function (polling, telling, logging) is signed as its execution role.
+
+    Not where this manager itself gives the roles' credentials: nobody else could tell them from forged ones.
+    """
+    return static_source(environ) is not None or _kind(settings, environ) == "sts"
+
+
 def _kind(settings: Settings, environ: Mapping[str, str]) -> str:
     if settings.role_credentials != "auto":
         return settings.role_credentials

@@ -8,8 +8,9 @@ import binascii
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
@@ -18,7 +19,7 @@ from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
 from rie.arn import function_arn, locate
 from rie.environments.plan import Throttled
 from rie.environments.pool import Pool
-from rie.errors import ImageFault, ServiceError
+from rie.errors import ImageFault, ServiceError, StoreFailed
 from rie.iam.caller import Caller
 from rie.invoke.access import Access
 from rie.invoke.counters import Counters
@@ -34,12 +35,25 @@ from rie.model.scope import Scope
 
 log = logging.getLogger(__name__)
 
-Accept = Callable[[Event], Awaitable[None]]
-"""Takes an event; it is durable when this returns. Raises StoreFailed."""
+Accepted = Callable[[StoreFailed | None], None]
+"""Told that an event is durable, or why it isn't."""
 
-TYPES = ("Event", "RequestResponse", "DryRun")
+
+class Takes(Protocol):
+    """The queue, as invocations see it."""
+
+    async def accept(self, event: Event) -> None:
+        """Takes an event; it is durable when this returns. Raises StoreFailed."""
+
+    def offer(self, event: Event, accepted: Accepted) -> None:
+        """The same without waiting."""
+
+
+EVENT = "Event"
+TYPES = (EVENT, "RequestResponse", "DryRun")
 STREAM_TYPES = ("RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
+STREAM_OPERATION = "InvokeWithResponseStream"
 NOT_DURABLE = "A durable execution name can be given to durable functions only."
 RETRY_AFTER_S = "1"  # a slot may be free at any moment; asking more often than this is no use
 
@@ -77,16 +91,16 @@ class Invoker:
         access: Access,
         pool: Pool,
         guard: LoopGuard,
-        accept: Accept,
+        queue: Callable[[], Takes],
         durable: Callable[[], DurableRuns],
     ) -> None:
         self._directory = directory
         self._access = access
         self._pool = pool
         self._guard = guard
-        self._accept = accept
+        self._queue = queue  # runs on us as we on it
+        self._durable = durable  # likewise
         self.counters = Counters()
-        self._durable = durable  # runs on us as we on it
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -99,7 +113,49 @@ class Invoker:
 
         Raises ServiceError, HostFault. The first check that fails wins.
         """
-        _check_choice(request.invocation_type, "invocationType", STREAM_TYPES if listener else TYPES)
+        key, qualifier, function, payload = self._check(request, STREAM_TYPES if listener else TYPES)
+        configuration = serving(function)
+        if request.invocation_type == "DryRun":
+            return None
+        if function.durable is not None:
+            if listener is not None:
+                listener.trace_id = request.trace_id  # of an answer that comes whole, at the end
+            return await self._start(request, function, qualifier, payload)
+        if request.durable_execution_name is not None:
+            raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
+        if request.invocation_type == EVENT:
+            await self._queue().accept(_event(request, key, qualifier, payload))
+            return None
+        invocation = Invocation(
+            request_id=request.request_id,
+            payload=payload,
+            function_arn=function_arn(key, qualifier),
+            trace_id=self._guard.pass_on(key, request.trace_id),
+            client_context=request.client_context,
+            wants_log=request.log_type == "Tail",
+            tenant_id=request.tenant_id or "",
+        )
+        if listener is not None:
+            listener.trace_id = invocation.trace_id
+        return await self._run(function, configuration, invocation, listener)
+
+    def offer(self, request: InvokeRequest, accepted: Accepted) -> bool:
+        """As `invoke` of an event, without waiting: `accepted` is told when it is durable.
+
+        False, and nothing has been done, if it is a durable execution that would begin. Raises ServiceError.
+        """
+        key, qualifier, function, payload = self._check(request, TYPES)
+        serving(function)
+        if function.durable is not None:
+            return False
+        if request.durable_execution_name is not None:
+            raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
+        self._queue().offer(_event(request, key, qualifier, payload), accepted)
+        return True
+
+    def _check(self, request: InvokeRequest, types: tuple[str, ...]) -> tuple[FunctionKey, str | None, Function, bytes]:
+        """Function, qualifier, the version that it names, and the event. Raises ServiceError."""
+        _check_choice(request.invocation_type, "invocationType", types)
         _check_choice(request.log_type, "logType", LOG_TYPES)
         if request.tenant_id is not None:
             check_tenant_id(request.tenant_id)
@@ -114,34 +170,12 @@ class Invoker:
                 source_ip=request.source_ip,
             )
         function = self._directory.find(key, qualifier)
-        limit = MAX_ASYNC if request.invocation_type == "Event" else MAX_EVENT
-        payload = _checked_payload(request.body, limit)
+        limit = MAX_ASYNC if request.invocation_type == EVENT else MAX_EVENT
+        operation = STREAM_OPERATION if types is STREAM_TYPES else "InvokeFunction"
+        payload = _checked_payload(request.body, limit, operation)
         _check_client_context(request.client_context)
         check_tenancy(function, request.tenant_id)
-        configuration = serving(function)
-        if request.invocation_type == "DryRun":
-            return None
-        if function.durable is not None:
-            if listener is not None:
-                listener.trace_id = request.trace_id  # of an answer that comes whole, at the end
-            return await self._start(request, function, qualifier, payload)
-        if request.durable_execution_name is not None:
-            raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
-        if request.invocation_type == "Event":
-            await self._accept(_event(request, key, qualifier, payload))
-            return None
-        invocation = Invocation(
-            request_id=request.request_id,
-            payload=payload,
-            function_arn=function_arn(key, qualifier),
-            trace_id=self._guard.pass_on(key, request.trace_id),
-            client_context=request.client_context,
-            wants_log=request.log_type == "Tail",
-            tenant_id=request.tenant_id or "",
-        )
-        if listener is not None:
-            listener.trace_id = invocation.trace_id
-        return await self._run(function, configuration, invocation, listener)
+        return key, qualifier, function, payload
 
     async def run_event(self, event: Event) -> Outcome:
         """One attempt at an asynchronous event. Raises ServiceError, HostFault when it was not run."""
@@ -192,7 +226,7 @@ class Invoker:
             request.tenant_id or "",
             request.durable_execution_name,
         )
-        if request.invocation_type != "Event":
+        if request.invocation_type != EVENT:
             return await self._durable().invoke(call)
         execution = await self._durable().start(call)
         return Outcome(b"", execution.version, durable_execution_arn=execution.arn)
@@ -248,14 +282,19 @@ def _event(request: InvokeRequest, key: FunctionKey, qualifier: str | None, payl
     )
 
 
-def _checked_payload(body: bytes | None, limit: int) -> bytes:
+def too_large(limit: int, operation: str) -> ServiceError:
+    """The refusal of an event, in the service's words (spec §2.2)."""
+    return ServiceError(
+        "RequestEntityTooLargeException",
+        f"Request must be smaller than {limit} bytes for the {operation} operation",
+        status=413,
+    )
+
+
+def _checked_payload(body: bytes | None, limit: int, operation: str) -> bytes:
     """The event, `{}` for none. Raises RequestEntityTooLargeException, InvalidRequestContentException (spec §2.2)."""
     if body is None or len(body) > limit:
-        raise ServiceError(
-            "RequestEntityTooLargeException",
-            f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
-            status=413,
-        )
+        raise too_large(limit, operation)
     if not body:
         return b"{}"
     try:

@@ -18,12 +18,14 @@ class Reserved:
 class Provisioned:
     """Slots of a version or an alias, at its place. Every request makes a new `token`, by which its progress is known.
 
-    `last_modified` is as the API spells it ("2025-11-25T02:42:49+0000").
+    `last_modified` is as the API spells it ("2025-11-25T02:42:49+0000"); `ready_version` the version that last had all
+    of it.
     """
 
     slots: int
     token: str
     last_modified: str
+    ready_version: str = ""
 
 
 RESERVED = Kind("reserved-concurrency", Reserved)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rie.code.s3 import S3
+from rie.errors import RieError
 from rie.functions.catalog import Catalog
 from rie.functions.concurrency import Quota
 from rie.functions.deployment import Deployment
@@ -16,6 +19,7 @@ from rie.functions.sweeper import Sweeper
 from rie.model.alias import ALIASES
 from rie.model.concurrency import PROVISIONED, RESERVED
 from rie.model.event import EVENT_INVOKE
+from rie.model.function import FunctionKey
 from rie.model.function_url import FUNCTION_URLS, URL_IDS
 from rie.model.mapping import MAPPINGS
 from rie.model.policy import POLICIES
@@ -25,6 +29,8 @@ from rie.node.crossing import Crossing
 from rie.node.ground import Ground
 from rie.node.runs import Runs
 from rie.sources.inspection import Inspection
+
+log = logging.getLogger(__name__)
 
 MIRRORED: tuple[Kind[Any], ...] = (  # the kinds of records that invocations need
     ALIASES,
@@ -65,7 +71,20 @@ class Control:
             runs.mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
         domain = _domain(ground, runs, catalog, ledger)
+        runs.provisioning.on_ready = partial(_ready, domain)
         return cls(domain, deployment, Sweeper(ground.code, domain.usage.uses, lambda: runs.pool.configurations))
+
+
+def _ready(domain: Domain, key: FunctionKey, token: str, version: str) -> None:
+    """Written on a thread: what is provisioned has come to be there."""
+
+    def write() -> None:
+        try:
+            domain.reservations.mark_ready(key, token, version)
+        except RieError as error:
+            log.error("cannot give %s:%s a new revision: %s", key.arn, version, error)
+
+    asyncio.get_running_loop().run_in_executor(None, write)
 
 
 def _domain(ground: Ground, runs: Runs, catalog: Catalog, ledger: Ledger) -> Domain:

@@ -20,7 +20,7 @@ from rie.functions.preparation import Preparation
 from rie.functions.runtimes import read_table
 from rie.iam.roles import RoleCredentials
 from rie.iam.sessions import Sessions, master_key
-from rie.iam.setup import role_credentials_for
+from rie.iam.setup import acts_as_roles, role_credentials_for
 from rie.model.scope import Scope
 from rie.node import data, endpoints
 from rie.node.engine import engine_for
@@ -70,8 +70,9 @@ class Ground:
             log.warning("removed %d sandboxes that an earlier manager left behind", leftovers)
         store = await asyncio.to_thread(SqlStore, settings.database_url)
         await asyncio.to_thread(store.hold)
-        clients = Clients()
         sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
+        roles = await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ)
+        clients = Clients(roles.assume if roles is not None and acts_as_roles(settings, os.environ) else None)
         code = await asyncio.to_thread(CodeStore, settings.data / "code")
         images = ImageSweeper(engine, Bounds(settings.data, settings.images_unused_mb, settings.disk_free_mb))
         clock = SystemClock()
@@ -86,7 +87,7 @@ class Ground:
             clock=clock,
             scope=Scope(settings.account, settings.region),
             sessions=sessions,
-            roles=await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ),
+            roles=roles,
             code=code,
             links=Links(key_in(settings.data / "links.key"), clock),
             images=images,

@@ -56,9 +56,7 @@ class Runs:
         arrivals = ArrivalsFile(settings.data / "arrivals.json", pool.book)
         provisioning = Provisioning(pool)
         upkeep = Upkeep(directory, mirror, pool, provisioning)
-        invoker = Invoker(
-            directory, access, pool, LoopGuard(mirror), lambda event: events.queue.accept(event), lambda: durable
-        )
+        invoker = Invoker(directory, access, pool, LoopGuard(mirror), lambda: events.queue, lambda: durable)
         book = DurableExecutions(ground.store.durable, clock, crossing.execution_changed)
         durable = DurableRuns(book, directory, invoker.run_once, clock, settings.async_delay_scale)
         events = AsyncInvocations(

@@ -22,6 +22,7 @@ from rie.plane.invocations import Invocations
 from rie.plane.urls import FunctionUrls
 
 Answerer = Callable[[Request, Connection], Awaitable[None]]
+Invoked = Callable[[Request, Connection], Awaitable[None] | None]
 
 MAX_BODY = 70_167_211  # AWS limit: a request with a package of 50 MB in base64
 ADMIN_ACTION = "rie:Read"
@@ -47,7 +48,7 @@ class NodeApp:
         self,
         gate: Gate,
         *,
-        invocations: Answerer,
+        invocations: Invoked,
         urls: Answerer,
         admin: Answerer,
         others: tuple[OtherService, ...],
@@ -70,7 +71,7 @@ class NodeApp:
             return Invocations.max_body
         return FunctionUrls.max_body if FunctionUrls.takes(request) or Apis.takes(request) else MAX_BODY
 
-    def __call__(self, request: Request, exchange: Connection) -> Awaitable[None]:
+    def __call__(self, request: Request, exchange: Connection) -> Awaitable[None] | None:
         """Answer a request."""
         if FunctionUrls.takes(request):
             return self._urls(request, exchange)

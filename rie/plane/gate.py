@@ -17,6 +17,7 @@ from rie.model.scope import Scope
 LAMBDA = ("lambda",)
 THREAD_ABOVE = 1_048_576  # bytes: a body whose digest would hold up the event loop for a millisecond or more
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+TOO_LARGE = f"Request must be smaller than {wire.MAX_EVENT} bytes for the InvokeFunction operation"
 
 
 class Gate:
@@ -36,8 +37,16 @@ class Gate:
         """Whose manager this is."""
         return self._scope.account
 
-    async def identify(self, sent: Sent, body: bytes | None, services: tuple[str, ...] = LAMBDA) -> Identity:
+    async def identify(
+        self,
+        sent: Sent,
+        body: bytes | None,
+        services: tuple[str, ...] = LAMBDA,
+        too_large: ServiceError | None = None,
+    ) -> Identity:
         """Who sent a request; `body` is None where it passed its limit, and can't be held against a signature.
+
+        `too_large` is what is said then, to who might have signed it.
 
         Raises ServiceError (lambda.md §8.6) for who can't show it.
         """
@@ -45,10 +54,7 @@ class Gate:
         if isinstance(claim, Identity):
             return claim
         if body is None:
-            raise ServiceError(
-                "RequestEntityTooLargeException",
-                f"Request must be smaller than {wire.MAX_EVENT} bytes for the InvokeFunction operation",
-            )
+            raise too_large or ServiceError("RequestEntityTooLargeException", TOO_LARGE)
         digest = await asyncio.to_thread(_sha256, body) if len(body) > THREAD_ABOVE else _sha256(body)
         return _confirmed(claim, digest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
@@ -10,10 +11,12 @@ from bootstrap import wire
 from bootstrap.ids import new_id, new_trace_id
 from rie.api.errors import as_service_error, render_error
 from rie.errors import HostFault, RieError, ServiceError
-from rie.invoke.invoker import Invoker, InvokeRequest
+from rie.iam.caller import Identity
+from rie.invoke.invoker import EVENT, STREAM_OPERATION, Invoker, InvokeRequest, too_large
+from rie.model.event import MAX_EVENT as MAX_ASYNC
 from rie.model.invocation import Outcome
 from rie.plane.connection import Connection, Request
-from rie.plane.gate import Gate
+from rie.plane.gate import THREAD_ABOVE, Gate
 from rie.plane.streams import Frames, Pace
 
 log = logging.getLogger(__name__)
@@ -47,25 +50,51 @@ class Invocations:
             path.startswith(prefix) and path.rstrip("/").endswith(suffix) for prefix, suffix in PATHS
         )
 
-    async def __call__(self, request: Request, exchange: Connection) -> None:
+    def __call__(self, request: Request, exchange: Connection) -> Awaitable[None] | None:
+        """Answer; None where the queue calls back once an event is durable, which spares a task for each."""
+        is_event = request.headers.get("x-amz-invocation-type") == EVENT and request.path.startswith(wire.INVOKE_PREFIX)
+        if not is_event or request.body is None or len(request.body) > THREAD_ABOVE:
+            return self._answer(request, exchange)
         request_id = new_id()
-        trace_id = trace_of(request.headers.get("x-amzn-trace-id"))
+        try:
+            identity = self._gate.identify_now(request.sent, request.body)
+            call = _read(request, request_id, identity, *PATHS[0])
+            if not self._invoker.offer(call, lambda error: _accepted(error, exchange, request_id)):
+                return self._start(call, exchange)
+        except Exception as error:
+            # Later: an answer from within would begin the next of many requests that came at once, and so on.
+            return _refuse_later(error, exchange, request_id)
+        return None
+
+    async def _answer(self, request: Request, exchange: Connection) -> None:
+        request_id = new_id()
         try:
             if request.path.startswith(wire.STREAM_PREFIX):
-                await self._stream(request, exchange, request_id, trace_id)
-                return
-            if request.path.startswith(wire.ASYNC_PREFIX):
+                await self._stream(request, exchange, request_id)
+            elif request.path.startswith(wire.ASYNC_PREFIX):
                 await self._accept(request, exchange, request_id)
-                return
-            call = await self._read(request, request_id, trace_id, *PATHS[0])
+            else:
+                limit = MAX_ASYNC if request.headers.get("x-amz-invocation-type") == EVENT else wire.MAX_EVENT
+                identity = await self._identify(request, limit, "InvokeFunction")
+                call = _read(request, request_id, identity, *PATHS[0])
+                exchange.respond(*_success(call, await self._invoker.invoke(call)))
+        except Exception as error:
+            _refuse(error, exchange, request_id)
+
+    async def _start(self, call: InvokeRequest, exchange: Connection) -> None:
+        """A durable execution, whose ARN its caller hears of."""
+        try:
             exchange.respond(*_success(call, await self._invoker.invoke(call)))
         except Exception as error:
-            status, headers, body = render_error(as_told(error), request_id)
-            exchange.respond(status, headers.items(), body)
+            _refuse(error, exchange, call.request_id)
 
-    async def _stream(self, request: Request, exchange: Connection, request_id: str, trace_id: str) -> None:
+    async def _identify(self, request: Request, limit: int, operation: str) -> Identity:
+        return await self._gate.identify(request.sent, request.body, too_large=too_large(limit, operation))
+
+    async def _stream(self, request: Request, exchange: Connection, request_id: str) -> None:
         frames = Frames(exchange, Pace(self._stream_mib_per_s), request_id)
-        call = await self._read(request, request_id, trace_id, *PATHS[1])
+        identity = await self._identify(request, wire.MAX_EVENT, STREAM_OPERATION)
+        call = _read(request, request_id, identity, *PATHS[1])
         try:
             outcome = await self._invoker.invoke(call, frames)
         except Exception as error:
@@ -81,35 +110,50 @@ class Invocations:
     async def _accept(self, request: Request, exchange: Connection, request_id: str) -> None:
         """InvokeAsync: an older name of an invocation of type Event, without trace and qualifier (spec §2.8)."""
         if request.body is None or len(request.body) > MAX_OLD_ASYNC:
-            raise ServiceError(
-                "RequestEntityTooLargeException",
-                f"Request must be smaller than {MAX_OLD_ASYNC} bytes for the InvokeAsync operation",
-            )
-        call = await self._read(request, request_id, new_trace_id(), *PATHS[2])
-        await self._invoker.invoke(replace(call, invocation_type="Event", qualifier=None))
+            raise too_large(MAX_OLD_ASYNC, "InvokeAsync")
+        identity = await self._gate.identify(request.sent, request.body)
+        call = _read(request, request_id, identity, *PATHS[2])
+        call = replace(call, trace_id=new_trace_id(), invocation_type=EVENT, qualifier=None)
+        await self._invoker.invoke(call)
         exchange.respond(202, [(wire.REQUEST_ID, request_id), ("Content-Type", "application/json")], b'{"Status":202}')
 
-    async def _read(self, request: Request, request_id: str, trace_id: str, prefix: str, suffix: str) -> InvokeRequest:
-        headers = request.headers
-        identity = await self._gate.identify(request.sent, request.body)
-        parameters = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
-        return InvokeRequest(
-            function_name=unquote(request.path.rstrip("/")[len(prefix) : -len(suffix)]),
-            qualifier=parameters.get("Qualifier"),
-            body=request.body,
-            scope=identity.scope,
-            caller=identity.caller,
-            invocation_type=headers.get("x-amz-invocation-type") or "RequestResponse",
-            log_type=headers.get("x-amz-log-type") or "None",
-            client_context=headers.get("x-amz-client-context", ""),
-            trace_id=trace_id,
-            request_id=request_id,
-            tenant_id=headers.get("x-amz-tenant-id"),
-            durable_execution_name=headers.get("x-amz-durable-execution-name"),
-            source_arn=headers.get("x-amz-source-arn", ""),
-            source_account=headers.get("x-amz-source-account", ""),
-            source_ip=request.peer,
-        )
+
+def _read(request: Request, request_id: str, identity: Identity, prefix: str, suffix: str) -> InvokeRequest:
+    headers = request.headers
+    parameters = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
+    return InvokeRequest(
+        function_name=unquote(request.path.rstrip("/")[len(prefix) : -len(suffix)]),
+        qualifier=parameters.get("Qualifier"),
+        body=request.body,
+        scope=identity.scope,
+        caller=identity.caller,
+        invocation_type=headers.get("x-amz-invocation-type") or "RequestResponse",
+        log_type=headers.get("x-amz-log-type") or "None",
+        client_context=headers.get("x-amz-client-context", ""),
+        trace_id=trace_of(headers.get("x-amzn-trace-id")),
+        request_id=request_id,
+        tenant_id=headers.get("x-amz-tenant-id"),
+        durable_execution_name=headers.get("x-amz-durable-execution-name"),
+        source_arn=headers.get("x-amz-source-arn", ""),
+        source_account=headers.get("x-amz-source-account", ""),
+        source_ip=request.peer,
+    )
+
+
+def _accepted(error: HostFault | None, exchange: Connection, request_id: str) -> None:
+    if error is None:
+        exchange.respond(202, ((wire.REQUEST_ID, request_id),))
+    else:
+        _refuse(error, exchange, request_id)
+
+
+async def _refuse_later(error: Exception, exchange: Connection, request_id: str) -> None:
+    _refuse(error, exchange, request_id)
+
+
+def _refuse(error: Exception, exchange: Connection, request_id: str) -> None:
+    status, headers, body = render_error(as_told(error), request_id)
+    exchange.respond(status, headers.items(), body)
 
 
 def trace_of(given: str | None) -> str:
@@ -118,18 +162,18 @@ def trace_of(given: str | None) -> str:
 
 
 def as_told(error: Exception) -> ServiceError:
-    """What a caller sees of an error; the manager's log has what it must not see. To be called where it was caught."""
+    """What a caller sees of an error; the manager's log has what it must not see."""
     if isinstance(error, HostFault):
         log.error("%s", error)
     elif not isinstance(error, RieError):
-        log.exception("cannot answer an invocation")
+        log.error("cannot answer an invocation", exc_info=error)
     return as_service_error(error) or INTERNAL
 
 
 def _success(request: InvokeRequest, outcome: Outcome | None) -> tuple[int, list[tuple[str, str]], bytes]:
     durable = [(DURABLE, outcome.durable_execution_arn)] if outcome and outcome.durable_execution_arn else []
-    if outcome is None or request.invocation_type == "Event":
-        status = 202 if request.invocation_type == "Event" else 204
+    if outcome is None or request.invocation_type == EVENT:
+        status = 202 if request.invocation_type == EVENT else 204
         return status, [(wire.REQUEST_ID, request.request_id), *durable], b""
     headers = [
         *durable,

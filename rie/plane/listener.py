@@ -24,8 +24,9 @@ class App(Protocol):
     def limit_of(self, request: Request) -> int:
         """How many bytes the request's body may have; it is asked once the headers are there."""
 
-    def __call__(self, request: Request, exchange: Connection) -> Awaitable[None]:
-        """Answer a whole request. It runs to its end even if the caller goes."""
+    def __call__(self, request: Request, exchange: Connection) -> Awaitable[None] | None:
+        """Answer a whole request: what is left to do runs to its end even if the caller goes. None if it has been
+        done, or somebody will call `exchange.respond`."""
 
 
 class Listener:
@@ -65,19 +66,15 @@ class Listener:
 
     def serve(self, request: Request, exchange: Connection) -> None:
         """Have the application answer a request."""
-        task = self._loop.create_task(self._serve(request, exchange))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, request: Request, exchange: Connection) -> None:
         try:
-            await self._app(request, exchange)
-        except Exception:
-            log.exception("cannot answer %s %s", request.method, request.path)
-            if exchange.has_begun:
-                exchange.abort()
-            else:
-                exchange.respond(500, [("Content-Type", "text/plain")], b"Internal Server Error\n")
+            answer = self._app(request, exchange)
+        except Exception as error:
+            return _fail(request, exchange, error)
+        if answer is not None:
+            task = self._loop.create_task(_finish(answer, request, exchange))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return None
 
     def _sweep(self) -> None:
         now = time.monotonic()
@@ -101,3 +98,18 @@ class Listener:
                 connection.refuse(408, f"The request was not whole after {SILENCE_S:.0f} s")
         elif still_s > KEEP_ALIVE_S:
             connection.close()
+
+
+async def _finish(answer: Awaitable[None], request: Request, exchange: Connection) -> None:
+    try:
+        await answer
+    except Exception as error:
+        _fail(request, exchange, error)
+
+
+def _fail(request: Request, exchange: Connection, error: Exception) -> None:
+    log.error("cannot answer %s %s", request.method, request.path, exc_info=error)
+    if exchange.has_begun:
+        exchange.abort()
+    else:
+        exchange.respond(500, [("Content-Type", "text/plain")], b"Internal Server Error\n")

@@ -71,6 +71,11 @@ async def in_thread(executor: Executor, function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(executor, function)
 
 
+def problem(error: Exception) -> str:
+    """What LastProcessingResult shows of an endpoint that could not be asked, or of a role that can't be assumed."""
+    return f"PROBLEM: {error.message if isinstance(error, ServiceError) else error}"
+
+
 def pause_s(failures: int) -> float:
     """How long to wait after so many failures in a row (from 1)."""
     return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rie.aws import Clients
+from rie.errors import ServiceError
 from rie.functions.faults import refused
 from rie.model.function import Function
 from rie.model.mapping import Mapping
@@ -38,6 +39,8 @@ class Inspection:
         try:
             url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
             told = client.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
+        except ServiceError:  # the role can't be assumed
+            raise
         except Exception as error:  # botocore's errors have no common root but Exception
             code = _code(error)
             if code in GONE:
@@ -55,6 +58,8 @@ class Inspection:
         arn = mapping.source_arn.partition("/consumer/")[0] if mapping.service == "kinesis" else mapping.source_arn
         try:
             getattr(client, operation)(**{member: arn})
+        except ServiceError:
+            raise
         except Exception as error:
             code = _code(error)
             if code == "ResourceNotFoundException":

@@ -14,7 +14,7 @@ import orjson
 
 from rie.functions.filters import Filter
 from rie.model.mapping import Mapping
-from rie.sources.around import CALL_FAILED, OK, Around, NotRun, in_thread, pause_s
+from rie.sources.around import CALL_FAILED, OK, Around, NotRun, in_thread, pause_s, problem
 from rie.sources.messages import batch, record, size_of
 from rie.sources.replies import failed_items
 
@@ -42,7 +42,6 @@ class QueuePoller:
         self._workers: set[asyncio.Task[None]] = set()
         self._waiting = 0  # workers in a long poll
         self._stopping = asyncio.Event()
-        self._client: Any = None
         self._url = ""
         self._visibility_s = LONG_POLL_S
 
@@ -79,7 +78,7 @@ class QueuePoller:
                 failures = 0
             except Exception as error:  # botocore's errors have no common root but Exception
                 failures += 1
-                self._around.note(self._mapping, f"PROBLEM: {error}")
+                self._around.note(self._mapping, problem(error))
                 await self._pause(pause_s(failures))
                 continue
             if messages:
@@ -199,19 +198,24 @@ class QueuePoller:
         failures = 0
         while not self._stopping.is_set():
             try:
-                self._client, self._url, self._visibility_s = await in_thread(self._threads, self._find)
+                self._url, self._visibility_s = await in_thread(self._threads, self._find)
                 return
             except Exception as error:
                 failures += 1
-                self._around.note(self._mapping, f"PROBLEM: {error}")
+                self._around.note(self._mapping, problem(error))
                 await self._pause(pause_s(failures))
 
-    def _find(self) -> tuple[Any, str, int]:
-        client = self._around.client(self._mapping)
+    @property
+    def _client(self) -> Any:
+        """For the threads; made anew when the function has another role."""
+        return self._around.client(self._mapping)
+
+    def _find(self) -> tuple[str, int]:
+        client = self._client
         account, name = self._mapping.source_arn.split(":")[4:6]
         url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         told = client.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
-        return client, url, int(told["Attributes"]["VisibilityTimeout"])
+        return url, int(told["Attributes"]["VisibilityTimeout"])
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ from rie.functions.filters import Filter
 from rie.model.event import Delivery
 from rie.model.mapping import Checkpoint, Mapping
 from rie.sources import windows
-from rie.sources.around import CALL_FAILED, OK, Around, NotRun, in_thread, pause_s
+from rie.sources.around import CALL_FAILED, OK, Around, NotRun, in_thread, pause_s, problem
 from rie.sources.replies import failed_items
 from rie.sources.segments import GiveUp, Segment, after_failure, expired, failure_record, fitting, lanes
 from rie.sources.shard_source import ShardSource, StreamRecord
@@ -73,7 +73,7 @@ class ShardReader:
                 failures += 1
                 iterator = None
                 self._pending.clear()
-                self._around.note(self._mapping, f"PROBLEM: {error}")
+                self._around.note(self._mapping, problem(error))
                 await self._pause(pause_s(failures))
                 continue
             self._pending += records

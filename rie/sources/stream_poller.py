@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from rie.model.mapping import Checkpoint, Mapping
-from rie.sources.around import Around, in_thread, pause_s
+from rie.sources.around import Around, in_thread, pause_s, problem
 from rie.sources.dynamodb import DynamoDbShards
 from rie.sources.kinesis import KinesisShards
 from rie.sources.shard_reader import ShardReader
@@ -48,7 +48,7 @@ class StreamPoller:
                     failures = 0
                 except Exception as error:  # botocore's errors have no common root but Exception
                     failures += 1
-                    self._around.note(self._mapping, f"PROBLEM: {error}")
+                    self._around.note(self._mapping, problem(error))
                     await self._pause(pause_s(failures))
                     continue
                 self._begin(shards, source)

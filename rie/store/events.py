@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from rie.errors import StoreFailed
 from rie.model.event import Attempt, Delivery, Event
 from rie.model.function import FunctionKey
 from rie.store.codec import decode, encode
-from rie.store.schema import DELIVERIES, EVENTS
+from rie.store.event_batches import MAX_PAYLOAD, Batch, Batches, Staged, unpack
+from rie.store.schema import DELIVERIES, EVENT_BATCHES, EVENT_ENDS, EVENTS
 
 _E = EVENTS.c
 _D = DELIVERIES.c
+_B = EVENT_BATCHES.c
+_N = EVENT_ENDS.c
 Opens = Callable[[str], AbstractContextManager[Connection]]
 
 
@@ -82,50 +88,70 @@ class Waiting:
 
 
 class SqlEvents:
-    """The part of a store that keeps events. Blocks; from any thread; raises StoreFailed."""
+    """The part of a store that keeps events. Blocks; from any thread; raises StoreFailed.
+
+    New events are written in batches, those that are big or have had an attempt in rows of their own.
+    """
 
     def __init__(self, reading: Opens, writing: Opens) -> None:
         self._reading = reading
         self._writing = writing
+        self._applying = threading.Lock()
+        self._loading = threading.Lock()
+        self._loaded: Batches | None = None
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Write entries, in their order, in one transaction: all of them are durable afterwards, or none."""
-        with self._writing("store events") as connection:
-            begun = 0
-            for number, each in enumerate(entries):
-                if isinstance(each, DropEvents):
-                    _apply(connection, entries[begun:number])
-                    connection.execute(delete(EVENTS).where(_of(each.key)))
-                    begun = number + 1
-            _apply(connection, entries[begun:])
+        with self._applying:
+            batches, staged = self._batches(), Staged()
+            with self._writing("store events") as connection:
+                begun = 0
+                for number, each in enumerate(entries):
+                    if isinstance(each, DropEvents):
+                        _apply(connection, batches, staged, entries[begun:number])
+                        batches.drop(staged, each.key)
+                        connection.execute(delete(EVENTS).where(_of(each.key)))
+                        begun = number + 1
+                _apply(connection, batches, staged, entries[begun:])
+                _apply_batches(connection, staged)
+            batches.keep(staged)
 
     def waiting(self) -> list[Waiting]:
         """Every event that has not ended, the oldest first, for a node that starts."""
-        columns = select(_E.event_id, _E.account, _E.region, _E.function, _E.due_at).order_by(_E.accepted_at)
+        columns = select(_E.event_id, _E.account, _E.region, _E.function, _E.due_at, _E.accepted_at)
+        found = []
         with self._reading("read events") as connection:
-            return [
-                Waiting(event_id, FunctionKey(account, region, function), due_at)
-                for event_id, account, region, function, due_at in connection.execute(columns)
-            ]
+            for event_id, account, region, function, due_at, accepted_at in connection.execute(columns):
+                found.append((accepted_at, Waiting(event_id, FunctionKey(account, region, function), due_at)))
+            for _, ended, events in _stored(connection):
+                for number, event in enumerate(events):
+                    if not ended >> number & 1:
+                        found.append((event.accepted_at, Waiting(event.event_id, event.key, event.due_at)))
+        return [waiting for _, waiting in sorted(found, key=lambda each: each[0])]
 
     def find(self, event_id: str) -> Event | None:
         """One event, with its payload."""
+        place = self._batches().find(event_id)
         with self._reading("read an event") as connection:
+            if place is not None:
+                batch_id, number = place
+                content = connection.scalar(select(_B.content).where(_B.batch_id == batch_id))
+                if content is not None:
+                    return next(itertools.islice(unpack(content), number, None))
             row = connection.execute(select(EVENTS).where(_E.event_id == event_id)).one_or_none()
-        if row is None:
-            return None
-        return Event(
-            event_id=row.event_id,
-            key=FunctionKey(row.account, row.region, row.function),
-            qualifier=row.qualifier,
-            payload=row.payload,
-            accepted_at=row.accepted_at,
-            due_at=row.due_at,
-            trace_id=row.trace_id,
-            attempts=row.attempts,
-            last=None if row.last is None else decode(Attempt, row.last),
-            tenant_id=row.tenant_id,
-        )
+        return None if row is None else _event(row)
+
+    def _batches(self) -> Batches:
+        with self._loading:
+            if self._loaded is None:
+                batches = Batches()
+                with self._reading("read events") as connection:
+                    batches.load(
+                        Batch(batch_id, tuple((event.event_id, event.key) for event in events), ended)
+                        for batch_id, ended, events in _stored(connection)
+                    )
+                self._loaded = batches
+            return self._loaded
 
     def deliveries(self) -> list[Delivery]:
         """Every delivery that has not arrived."""
@@ -134,22 +160,68 @@ class SqlEvents:
         return [replace(decode(Delivery, record), due_at=due, attempts=attempts) for due, attempts, record in rows]
 
 
-def _apply(connection: Connection, entries: Sequence[Entry]) -> None:
+def _apply(connection: Connection, batches: Batches, staged: Staged, entries: Sequence[Entry]) -> None:
     """Many at once, kind by kind: what is said of one event or one delivery comes in this order anyway."""
-    adds = [_event_columns(each.event) for each in entries if isinstance(each, AddEvent)]
-    updates = [_progress_columns(each.event) for each in entries if isinstance(each, UpdateEvent)]
+    new = [each.event for each in entries if isinstance(each, AddEvent)]
+    if (taken := batches.add(staged, [event for event in new if _fits(event)])) is not None:
+        raise StoreFailed(f"cannot store events: {taken} is there already")
+    adds = [_event_columns(event) for event in new if not _fits(event)]
+    moved = [each.event for each in entries if isinstance(each, UpdateEvent)]
+    apart = [batches.end(staged, event.event_id) for event in moved]
+    adds += [_event_columns(event) for event, is_new in zip(moved, apart, strict=True) if is_new]
+    updates = [_progress_columns(event) for event, is_new in zip(moved, apart, strict=True) if not is_new]
     ends = [each for each in entries if isinstance(each, EndEvent)]
-    ended: list[dict[str, object]] = [{"gone": end.event_id} for end in ends]
+    ended: list[dict[str, object]] = [{"gone": end.event_id} for end in ends if not batches.end(staged, end.event_id)]
+    _many(connection, insert(EVENTS), adds)
+    _many(connection, update(EVENTS).where(_E.event_id == bindparam("updated")), updates)
+    _many(connection, delete(EVENTS).where(_E.event_id == bindparam("gone")), ended)
+    _apply_deliveries(connection, entries)
+
+
+def _apply_deliveries(connection: Connection, entries: Sequence[Entry]) -> None:
     telling = [each for each in entries if isinstance(each, EndEvent | AddDeliveries)]
     made = [_delivery_columns(delivery) for each in telling for delivery in each.deliveries]
     moved = [_moved_columns(each.delivery) for each in entries if isinstance(each, UpdateDelivery)]
     gone: list[dict[str, object]] = [{"gone": each.delivery_id} for each in entries if isinstance(each, RemoveDelivery)]
-    _many(connection, insert(EVENTS), adds)
-    _many(connection, update(EVENTS).where(_E.event_id == bindparam("updated")), updates)
-    _many(connection, delete(EVENTS).where(_E.event_id == bindparam("gone")), ended)
     _many(connection, insert(DELIVERIES), made)
     _many(connection, update(DELIVERIES).where(_D.delivery_id == bindparam("updated")), moved)
     _many(connection, delete(DELIVERIES).where(_D.delivery_id == bindparam("gone")), gone)
+
+
+def _apply_batches(connection: Connection, staged: Staged) -> None:
+    """Those whose events have all ended are gone; of the others the bits that changed are written."""
+    made = {batch for batch, _ in staged.made}
+    after = {batch: replace(batch, ended=ended) for batch, ended in staged.ended.items()}
+    gone: list[dict[str, object]] = [{"gone": batch.batch_id} for batch, now in after.items() if now.has_ended]
+    new = [(after.get(batch, batch), content) for batch, content in staged.made]
+    rows: list[dict[str, object]] = [
+        {"batch_id": batch.batch_id, "content": content} for batch, content in new if not batch.has_ended
+    ]
+    ends: list[dict[str, object]] = [
+        {"batch_id": batch.batch_id, "ended": batch.bits} for batch, _ in new if not batch.has_ended
+    ]
+    changed: list[dict[str, object]] = [
+        {"updated": batch.batch_id, "ended": now.bits}
+        for batch, now in after.items()
+        if batch not in made and not now.has_ended
+    ]
+    _many(connection, insert(EVENT_BATCHES), rows)
+    _many(connection, insert(EVENT_ENDS), ends)
+    _many(connection, update(EVENT_ENDS).where(_N.batch_id == bindparam("updated")), changed)
+    _many(connection, delete(EVENT_BATCHES).where(_B.batch_id == bindparam("gone")), gone)
+    _many(connection, delete(EVENT_ENDS).where(_N.batch_id == bindparam("gone")), gone)
+
+
+def _stored(connection: Connection) -> Iterator[tuple[int, int, list[Event]]]:
+    """(id, which events have ended as bits, events) of each batch."""
+    rows = select(_B.batch_id, _N.ended, _B.content).join_from(EVENT_BATCHES, EVENT_ENDS, _B.batch_id == _N.batch_id)
+    for batch_id, ended, content in connection.execute(rows.order_by(_B.batch_id)):
+        yield batch_id, int.from_bytes(ended, "little"), list(unpack(content))
+
+
+def _fits(event: Event) -> bool:
+    """Whether a new event goes into a batch."""
+    return len(event.payload) <= MAX_PAYLOAD
 
 
 def _many(connection: Connection, statement: Any, rows: list[dict[str, object]]) -> None:
@@ -159,6 +231,21 @@ def _many(connection: Connection, statement: Any, rows: list[dict[str, object]])
 
 def _of(key: FunctionKey) -> Any:
     return (_E.account == key.account) & (_E.region == key.region) & (_E.function == key.name)
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        event_id=row.event_id,
+        key=FunctionKey(row.account, row.region, row.function),
+        qualifier=row.qualifier,
+        payload=row.payload,
+        accepted_at=row.accepted_at,
+        due_at=row.due_at,
+        trace_id=row.trace_id,
+        attempts=row.attempts,
+        last=None if row.last is None else decode(Attempt, row.last),
+        tenant_id=row.tenant_id,
+    )
 
 
 def _event_columns(event: Event) -> dict[str, object]:
@@ -173,7 +260,7 @@ def _event_columns(event: Event) -> dict[str, object]:
         "due_at": event.due_at,
         "trace_id": event.trace_id,
         "attempts": event.attempts,
-        "last": None,
+        "last": None if event.last is None else encode(event.last),
         "tenant_id": event.tenant_id,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -64,6 +65,18 @@ EVENTS = Table(
     Column("attempts", Integer, nullable=False),
     Column("last", Text),
     Column("tenant_id", String(256), nullable=False, server_default=""),
+)
+EVENT_BATCHES = Table(  # see rie/store/event_batches.py
+    "event_batches",
+    METADATA,
+    Column("batch_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+)
+EVENT_ENDS = Table(  # apart from what is big: a bit that changes must not write the events again
+    "event_ends",
+    METADATA,
+    Column("batch_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("ended", LargeBinary, nullable=False),
 )
 DELIVERIES = Table(
     "deliveries",
@@ -134,7 +147,12 @@ def _fifth(connection: Connection) -> None:
     METADATA.create_all(connection, tables=[EXECUTIONS, EXECUTION_OPERATIONS, EXECUTION_EVENTS])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third, _fourth, _fifth)
+def _sixth(connection: Connection) -> None:
+    """Version 6: new events in batches; those that there are keep their rows."""
+    METADATA.create_all(connection, tables=[EVENT_BATCHES, EVENT_ENDS])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second, _third, _fourth, _fifth, _sixth)
 """Step n leads from version n to n + 1. Steps are only ever appended, and say what they need in their own words."""
 
 

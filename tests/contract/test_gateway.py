@@ -19,12 +19,12 @@ from tests.stub_manager import StubManager, stub_managing
 ROUTES = """
 [[api]]
 id = "shop"
-routes = { "GET /pets/{id}" = "web", "ANY /{proxy+}" = "web", "POST /broken" = "broken" }
+routes = { "GET /pets/{id}" = "web", "ANY /{proxy+}" = "web", "POST /broken" = "broken", "GET /full" = "full" }
 [[api]]
 id = "old"
 kind = "rest"
 stage = "prod"
-routes = { "ANY /{proxy+}" = "web", "GET /null" = "nothing" }
+routes = { "ANY /{proxy+}" = "web", "GET /null" = "nothing", "GET /full" = "full" }
 """
 
 
@@ -43,6 +43,9 @@ def manager(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         running.create("web", "proxy")
         running.create("broken", "fail")
         running.create("nothing", "record")
+        running.create("full", "proxy")
+        running.client().put_function_concurrency(FunctionName="full", ReservedConcurrentExecutions=0)
+        running.create("slow", "stream")
         yield running
 
 
@@ -184,6 +187,76 @@ def test_a_rest_api_of_the_endpoint_calls_its_function(manager: StubManager, clo
     event = answer.json
     assert (event["resource"], event["pathParameters"]) == ("/{name}", {"name": "ada"})
     assert event["requestContext"]["resourceId"] == resource
+
+
+def test_a_function_without_room_has_the_gateway_answers(manager: StubManager) -> None:
+    for path, status, message in (
+        ("/_execute-api/old/prod/full", 500, "Internal server error"),
+        ("/_execute-api/shop/full", 503, "Service Unavailable"),
+    ):
+        answer = ask(manager, path)
+        assert (answer.status, answer.json) == (status, {"message": message})
+
+
+SLOW = json.dumps({"pieces": ['{"statusCode":201}'], "seconds": 3.0}).encode()  # past the limits below
+QUICK = json.dumps({"pieces": ['{"statusCode":201}']}).encode()
+
+
+def test_a_rest_api_waits_for_its_function_only_as_long_as_its_integration_says(
+    manager: StubManager, cloud: Cloud
+) -> None:
+    client = cloud.client("apigateway")
+    arn = manager.client().get_function(FunctionName="slow")["Configuration"]["FunctionArn"]
+    api = client.create_rest_api(name="slow")["id"]
+    root = client.get_resources(restApiId=api)["items"][0]["id"]
+    client.put_method(restApiId=api, resourceId=root, httpMethod="POST", authorizationType="NONE")
+    client.put_integration(
+        restApiId=api,
+        resourceId=root,
+        httpMethod="POST",
+        type="AWS_PROXY",
+        integrationHttpMethod="POST",
+        timeoutInMillis=2_000,
+        uri=f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations",
+    )
+    client.create_deployment(restApiId=api, stageName="prod")
+    allow_api(manager, "slow", api)
+    quick = ask(manager, f"/_execute-api/{api}/prod", "POST", QUICK, content_type="application/json")
+    assert quick.status == 201, quick.body
+    slow = ask(manager, f"/_execute-api/{api}/prod", "POST", SLOW, content_type="application/json")
+    assert (slow.status, slow.json) == (504, {"message": "Endpoint request timed out"})
+
+
+def test_an_http_api_waits_for_its_function_only_as_long_as_its_integration_says(
+    manager: StubManager, cloud: Cloud
+) -> None:
+    client = cloud.client("apigatewayv2")
+    arn = manager.client().get_function(FunctionName="slow")["Configuration"]["FunctionArn"]
+    api = client.create_api(Name="slow", ProtocolType="HTTP")["ApiId"]
+    integration = client.create_integration(
+        ApiId=api,
+        IntegrationType="AWS_PROXY",
+        IntegrationUri=arn,
+        PayloadFormatVersion="2.0",
+        TimeoutInMillis=2_000,
+    )["IntegrationId"]
+    client.create_route(ApiId=api, RouteKey="POST /slow", Target=f"integrations/{integration}")
+    client.create_stage(ApiId=api, StageName="$default", AutoDeploy=True)
+    allow_api(manager, "slow", api)
+    quick = ask(manager, f"/_execute-api/{api}/slow", "POST", QUICK, content_type="application/json")
+    assert quick.status == 201, quick.body
+    slow = ask(manager, f"/_execute-api/{api}/slow", "POST", SLOW, content_type="application/json")
+    assert (slow.status, slow.json) == (503, {"message": "Service Unavailable"})
+
+
+def allow_api(manager: StubManager, function: str, api: str) -> None:
+    manager.client().add_permission(
+        FunctionName=function,
+        StatementId=f"api-{api}",
+        Action="lambda:InvokeFunction",
+        Principal="apigateway.amazonaws.com",
+        SourceArn=f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api}/*/*/*",
+    )
 
 
 def test_a_changed_file_of_routes_is_read_again(manager: StubManager) -> None:

@@ -196,6 +196,46 @@ def test_a_rule_invokes_the_function_with_what_its_pattern_matches(manager: Stub
     assert seen(manager, name)[1] == {"number": 1, "text": "is 1"}
 
 
+def test_where_signatures_are_asked_for_services_and_queues_reach_functions_all_the_same(tmp_path: Path) -> None:
+    import boto3
+
+    name = named("signed")
+    secret = "s" * 40
+    own = {"RIE_ACCESS_KEY_ID": "testing", "RIE_SECRET_ACCESS_KEY": secret}
+    arguments = ("--with-aws", "--aws-port", str(free_port()), "--auth")
+    with stub_managing(tmp_path, *arguments, **own) as manager:
+        cloud = exported(manager)
+        manager.secret = secret
+        arn = manager.create(name, "record")
+        refused = manager.ask("POST", f"/2015-03-31/functions/{name}/invocations", b"{}")
+        assert (refused.status, refused.headers["x-amzn-errortype"]) == (403, "MissingAuthenticationTokenException")
+        allow(manager, name, "s3", f"arn:aws:s3:::{name}")
+        bucket_with_trigger(cloud, name, arn).put_object(Bucket=name, Key="x", Body=b"")
+        url, queue = cloud.queue(name)
+        manager.client().create_event_source_mapping(EventSourceArn=queue, FunctionName=name)
+        cloud.client("sqs").send_message(QueueUrl=url, MessageBody="1")
+        logs = boto3.client(
+            "logs",
+            endpoint_url=manager.endpoint,
+            region_name=REGION,
+            aws_access_key_id="testing",
+            aws_secret_access_key=secret,
+        )
+
+        def sources() -> set[str]:
+            told = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
+            lines = [each["message"] for each in told if each["message"].startswith("EVENT ")]
+            return {json.loads(line.removeprefix("EVENT "))["Records"][0]["eventSource"] for line in lines}
+
+        def has_both() -> bool:
+            try:
+                return sources() == {"aws:s3", "aws:sqs"}
+            except logs.exceptions.ResourceNotFoundException:  # nothing has run yet
+                return False
+
+        wait_for(has_both, "the events did not come")
+
+
 def test_an_endpoint_that_dies_is_started_again_on_its_port(tmp_path: Path) -> None:
     import psutil
 

@@ -148,6 +148,16 @@ def test_a_large_body_is_held_against_its_signature(manager: Manager) -> None:
     with pytest.raises(ClientError) as caught:
         manager.client().invoke(FunctionName="echo", Payload=b'"' + b"x" * 6_400_000 + b'"')
     assert code_of(caught) == ("RequestEntityTooLargeException", 413)
+    message = caught.value.response["Error"]["Message"]
+    assert message == "Request must be smaller than 6291456 bytes for the InvokeFunction operation"
+    with pytest.raises(ClientError) as caught:
+        manager.client().invoke(FunctionName="echo", InvocationType="Event", Payload=b" " * 6_291_457)
+    message = caught.value.response["Error"]["Message"]
+    assert message == "Request must be smaller than 1048576 bytes for the InvokeFunction operation"
+    with pytest.raises(ClientError) as caught:
+        manager.client().invoke_with_response_stream(FunctionName="echo", Payload=b" " * 6_291_457)
+    message = caught.value.response["Error"]["Message"]
+    assert message == "Request must be smaller than 6291456 bytes for the InvokeWithResponseStream operation"
 
 
 @pytest.mark.parametrize("operation", ["list_functions", "invoke"])

@@ -59,12 +59,20 @@ def test_a_lane_lets_fewer_run_after_a_refusal_and_none_until_it_opens() -> None
     lane.ready.extend(Held(str(number), 0.0) for number in range(30))
     assert len([lane.next(0.0) for _ in range(10)]) == lane.running == 10
     assert lane.next(0.0) is None
-    lane.refused()
-    lane.opens_at = 5.0
+    assert lane.refused(0.0, 5.0)
     for _ in range(9):
         lane.left()
     assert lane.next(4.9) is None
     assert [lane.next(5.0) is not None for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_burst_that_is_refused_together_counts_as_one_refusal() -> None:
+    lane = Lane(running=100, window=100)
+    assert lane.refusals_with(0.0) == 1
+    assert [lane.refused(0.0, 1.0) for _ in range(100)] == [True] + [False] * 99
+    assert (lane.running, lane.window, lane.refusals, lane.opens_at) == (0, 50, 1, 1.0)
+    assert lane.refusals_with(0.9) == 1
+    assert lane.refusals_with(1.0) == 2
 
 
 def test_a_success_opens_a_lane_at_once() -> None:

@@ -201,6 +201,32 @@ def test_an_event_may_have_6_mb_and_not_a_byte_more(port: int) -> None:
     assert document == {"message": "Request must be smaller than 6291456 bytes for the InvokeFunction operation"}
 
 
+def test_the_refusal_of_a_stream_names_its_operation(port: int) -> None:
+    path = "/2021-11-15/functions/echo/response-streaming-invocations"
+    status, _, document = ask(port, "POST", path, b'"' + b"x" * 6_291_456 + b'"')
+    assert status == 413
+    assert document["message"] == (
+        "Request must be smaller than 6291456 bytes for the InvokeWithResponseStream operation"
+    )
+
+
+def test_thousands_of_events_on_one_connection_at_once_are_answered_one_by_one(port: int) -> None:
+    head = f"POST {FUNCTIONS}/echo/invocations HTTP/1.1\r\nHost: x\r\nX-Amz-Invocation-Type: Event\r\n"
+    good, bad = (f"{head}Content-Length: 2\r\n\r\n{body}".encode() for body in ("{}", "{{"))
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        sock.sendall(good + bad * 3_000 + good)
+        got = b""
+        while got.count(b"HTTP/1.1 ") < 3_002 or not got.endswith(b"\r\n\r\n"):
+            more = sock.recv(65_536)
+            assert more, got[-1_000:]
+            got += more
+    statuses = [line.split(b" ")[1] for line in got.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    statuses += [line.rpartition(b"HTTP/1.1 ")[2][:3] for line in got.split(b"\r\n") if b"}HTTP/1.1 " in line]
+    assert len(statuses) == 3_002
+    assert statuses.count(b"202") == 2
+    assert statuses.count(b"400") == 3_000
+
+
 def test_an_unknown_function_beats_a_bad_body(port: int) -> None:
     status, _, document = ask(port, "POST", f"{FUNCTIONS}/nobody/invocations", b"hello")
     assert status == 404
