@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 
 from bootstrap.packing import pack
-from bootstrap.wire import DIR_IN_SANDBOX, ENV_LOG, ENV_SOCKET, ENV_VARIABLES, LOG_NAME, SOCKET_NAME
+from bootstrap.wire import (
+    DIR_IN_SANDBOX,
+    ENV_CREDENTIALS,
+    ENV_LOG,
+    ENV_SOCKET,
+    ENV_TEMPLATE,
+    ENV_VARIABLES,
+    LOG_NAME,
+    SOCKET_NAME,
+)
 from rie.engine.base import SandboxSpec
 
 ENV_WORKING_DIRECTORY = "RIE_WORKING_DIRECTORY"
@@ -24,6 +33,10 @@ def environment(spec: SandboxSpec) -> dict[str, str]:
     private = {ENV_SOCKET: f"{DIR_IN_SANDBOX}/{SOCKET_NAME}", ENV_LOG: f"{DIR_IN_SANDBOX}/{LOG_NAME}"}
     if spec.working_directory:
         private[ENV_WORKING_DIRECTORY] = spec.working_directory
+    if spec.is_template:
+        private[ENV_TEMPLATE] = "1"
+    if spec.credentials:
+        private[ENV_CREDENTIALS] = spec.credentials
     # LD_PRELOAD and its like, of the function or of its image, are for the function's process, not for ours.
     private[ENV_VARIABLES] = pack(spec.environment)
     return private

@@ -15,7 +15,7 @@ import sys
 from bootstrap.records import Record
 from bootstrap.wire import BUNDLE, ENTRYPOINT
 
-from . import kernel, plan
+from . import checkpoint, kernel, plan, seccomp
 from .netlink import Link
 from .operations import Disk, Memory, Processes
 
@@ -67,12 +67,17 @@ def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, 
         message = _receive(channel)
         if message:
             sandbox = plan.read(json.loads(message))
+            if sandbox.is_kept and not sandbox.keeps:
+                program = kernel.filter_of(seccomp.program(os.uname().machine, keeps_pages=True))
             for operation in plan.plan(sandbox, stage, program):
                 operation.execute()
             _settle(channel)
-            os.write(channel, STARTED)
-            os.close(channel)
-            status = _become(sandbox, has_bootstrap)
+            if sandbox.is_kept:
+                status = checkpoint.keep(sandbox, (channel, STARTED))
+            else:
+                os.write(channel, STARTED)
+                os.close(channel)
+                status = _become(sandbox, has_bootstrap)
     except BaseException as error:
         text = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
         _say(channel, ERROR + text.replace("\n", " ").encode("utf-8", "replace")[:2000] + b"\n")

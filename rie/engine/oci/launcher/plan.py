@@ -17,6 +17,7 @@ from .operations import (
     Move,
     Overlay,
     Pivot,
+    Place,
     Seccomp,
 )
 
@@ -76,6 +77,8 @@ class Sandbox(Record):
     open_files: int
     environment: "dict[str, str]"
     argv: "list[str]"
+    is_kept: bool = False  # its bootstrap is, or comes from, a snapshot (launcher.checkpoint)
+    keeps: int = 0  # the bootstrap's number in the snapshot, 0 if it has to be started
 
 
 def plan(sandbox: Sandbox, stage: Stage, program: kernel.Filter) -> "list[Operation]":
@@ -89,6 +92,9 @@ def plan(sandbox: Sandbox, stage: Stage, program: kernel.Filter) -> "list[Operat
         Bind(stage.devices, f"{root}/dev", kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC),
     ]
     operations += [_given(source, target, root, stage.skeleton) for source, target in sandbox.given]
+    if sandbox.is_kept:
+        # criu keeps there what it has found out of the kernel, and on nothing but a tmpfs.
+        operations += [Memory(f"{root}/run", "size=64k,mode=0755"), Place(root + DIR_IN_SANDBOX)]
     # After what lies over the image, which may be the directory above.
     operations.append(Bind(sandbox.bundle, root + BUNDLE, kernel.MS_RDONLY | NOSUID_NODEV))
     operations.append(Bind(sandbox.run, root + DIR_IN_SANDBOX, CLOSED))
