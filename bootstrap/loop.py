@@ -21,6 +21,7 @@ from .commands import (
     ReportInit,
     ReportInitRuntimeDone,
     ReportInitStart,
+    ReportParked,
     ReportRestore,
     ReportRestoreStart,
     ReportRuntimeDone,
@@ -104,6 +105,7 @@ class Loop:
         self.tap: Callable[[str, bytes, bool], None] | None = None  # is told of all that the parties print
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
+        self.credentials = settings.credentials
         self._measured_at = 0.0
         self._unwritten: list[ReportEnd] = []
         self._last_fault = ""
@@ -124,6 +126,7 @@ class Loop:
             ReportInitStart: self.report,
             ReportInitRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportInit: self._report_init,
+            ReportParked: lambda _: None,
             ReportRestoreStart: self.report,
             ReportRestore: self.report,
             ReportStart: self._report_start,
