@@ -7,31 +7,32 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from rie.engine.base import Engine, Mount
+from rie.engine.base import Engine
+from rie.environments.answers import init_failed
 from rie.environments.concurrency import CONCURRENCY, TENANTS_PER_SLOT, Concurrency
 from rie.environments.environment import Address, Environment, LogSink, StillBusy
 from rie.environments.group import Group
 from rie.environments.lifecycle import State, move
+from rie.environments.needs import (
+    CredentialsOf,
+    MountsOf,
+    SnapshotOf,
+    no_credentials,
+    no_mounts,
+    no_snapshots,
+)
 from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.errors import SandboxFailed
-from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Listener, Outcome
 
 log = logging.getLogger(__name__)
 
 MIN_SWEEP_S = 0.05
-
-MountsOf = Callable[[Configuration], Awaitable[tuple[Mount, ...]]]
-"""What sandboxes of a configuration see of the host; makes it if it is not there. Raises HostFault."""
-
-
-async def no_mounts(configuration: Configuration) -> tuple[Mount, ...]:
-    """For functions that are images."""
-    return ()
 
 
 class Throttled(Exception):
@@ -56,15 +57,6 @@ class PoolSettings:
     freeze_s: float = 0.0
 
 
-CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
-"""The credentials of a function's role; None where functions get none. Raises ServiceError, HostFault."""
-
-
-async def no_credentials(function: Function, configuration: Configuration) -> Credentials | None:
-    """For managers that give functions none."""
-    return None
-
-
 class Pool:
     """Owned by the event loop; no method may be called from elsewhere."""
 
@@ -75,12 +67,14 @@ class Pool:
         open_sink: Callable[[Environment], LogSink],
         credentials_of: CredentialsOf = no_credentials,
         mounts_of: MountsOf = no_mounts,
+        snapshot_of: SnapshotOf = no_snapshots,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._open_sink = open_sink
         self._credentials_of = credentials_of
         self._mounts_of = mounts_of
+        self._snapshot_of = snapshot_of
         self.concurrency = Concurrency(settings.limits.concurrency)
         self.on_provisioned_lost: Callable[[Environment], None] = _nobody_minds
         self._environments: dict[str, Environment] = {}
@@ -179,6 +173,22 @@ class Pool:
         else:
             self._discard(environment)
         return environment
+
+    async def take_snapshot(self, function: Function, configuration: Configuration, directory: Path) -> None:
+        """Have an environment initialise and be written down in `directory`, which is not there yet.
+
+        Raises InitFailed, Throttled (it does not fit), HostFault, ImageFault.
+        """
+        self._check_open()
+        environment = Environment(function, configuration, is_template=True)
+        self._admit(environment, self._group(function, configuration, ""), None)
+        try:
+            await self._start(environment)
+            if not environment.has_initialised:
+                raise init_failed(environment.init_error)
+            await environment.take_snapshot(directory)
+        finally:
+            self._discard(environment)
 
     def retire(self, key: FunctionKey, version: str | None = None, keep: str | None = None) -> None:
         """Let no environment of a version (None: of any) serve again, but those of configuration `keep`.
@@ -285,6 +295,8 @@ class Pool:
     async def _start(self, environment: Environment) -> None:
         environment.credentials = await self._credentials_of(environment.function, environment.configuration)
         environment.defaults = self._settings.variables
+        if not environment.is_template:
+            environment.snapshot = self._snapshot_of(environment.function, environment.configuration)
         if environment.makes_room:
             await asyncio.wait(environment.makes_room)  # promised memory is never promised twice
         mounts = await self._mounts_of(environment.configuration)

@@ -6,9 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+from rie.environments.needs import SnapshotOf
 from rie.environments.plan import Limits
 from rie.environments.pool import Pool, PoolSettings
 from rie.environments.provisioning import Provisioning
+from rie.environments.snapshots import Snapshots
 from rie.events.assembly import AsyncInvocations
 from rie.functions.durable import DurableExecutions
 from rie.invoke.access import Access
@@ -35,6 +37,7 @@ class Runs:
     url_directory: UrlDirectory
     access: Access
     pool: Pool
+    snapshots: Snapshots
     provisioning: Provisioning
     invoker: Invoker
     events: AsyncInvocations
@@ -49,7 +52,8 @@ class Runs:
         directory = Directory(mirror=mirror)
         url_directory = UrlDirectory(mirror)
         access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
-        pool = _pool(ground)
+        pool = _pool(ground, lambda function, configuration: snapshots.find(function, configuration))
+        snapshots = Snapshots(ground.engine, settings.data / "snapshots", pool.take_snapshot)
         provisioning = Provisioning(pool)
         upkeep = Upkeep(directory, mirror, pool, provisioning)
         invoker = Invoker(
@@ -60,7 +64,9 @@ class Runs:
         events = AsyncInvocations(
             ground.store.events, invoker, directory, mirror, ground.clients, clock, settings.async_delay_scale
         )
-        runs = cls(mirror, directory, url_directory, access, pool, provisioning, invoker, events, book, durable)
+        runs = cls(
+            mirror, directory, url_directory, access, pool, snapshots, provisioning, invoker, events, book, durable
+        )
         crossing.records = mirror.update
         crossing.executions = durable.changed
         crossing.functions += [upkeep.function_changed, runs._function_changed]
@@ -78,13 +84,14 @@ class Runs:
         """Nothing is left to do for what is gone."""
         if function is not None:
             return
+        self.snapshots.forget(key, version)
         self.durable.function_gone(key, None if version == LATEST else version)
         if version == LATEST:
             self.invoker.counters.forget(key)
             asyncio.run_coroutine_threadsafe(self.events.queue.drop(key), asyncio.get_running_loop())
 
 
-def _pool(ground: Ground) -> Pool:
+def _pool(ground: Ground, snapshot_of: SnapshotOf) -> Pool:
     settings = ground.settings
     return Pool(
         ground.engine,
@@ -97,4 +104,5 @@ def _pool(ground: Ground) -> Pool:
         ground.logs.sink,
         credentials_for_pool(ground.roles, settings),
         ground.preparation.mounts,
+        snapshot_of,
     )
