@@ -42,6 +42,7 @@ if "REACHES" in os.environ:
         socket.create_connection((socket.gethostbyname(socket.gethostname()), 8000)),
         server.accept()[0],
     ]
+    server.close()
 SEED = uuid.uuid4().hex
 STARTED_AT = time.time()
 with open("/tmp/init", "a") as file:
@@ -329,7 +330,7 @@ def test_connections_that_init_leaves_open_have_ended_in_every_environment(runti
             function = create(manager, Environment={"Variables": {"REACHES": "it"}})
             assert publish(function)["SnapStart"]["OptimizationStatus"] == "On", manager.log
             answer = function.invoke(Qualifier="1").payload
-            assert answer["type"] == "snap-start"
+            assert answer["type"] == "snap-start", manager.log
             assert len(answer["leftOpen"]) == 3
             assert "sent" not in answer["leftOpen"]
 

@@ -221,11 +221,12 @@ class OciEngine:
 
     async def _restore(self, held: Holdings, snapshot: Path) -> None:
         """Have criu make the snapshot's processes in a sandbox that has none but its keeper."""
-        child, group = held.blank.child, held.blank.group
+        child, group, port = held.blank.child, held.blank.group, held.blank.port
         memory = held.run / snapshots.MEMORY  # where criu looks for it, and nobody else once it is mapped
         try:
             memory.hardlink_to(snapshot / snapshots.MEMORY)
-            await self._criu(child.pid, group.doors, snapshots.RESTORE, snapshot, held.directory)
+            task = snapshots.restore(child.pid, group.doors, snapshot, held.directory, port.address if port else "")
+            await self._criu(task, snapshot)
         except OSError as error:
             raise SandboxFailed(f"cannot restore the snapshot {snapshot}: {error}") from error
         finally:
@@ -237,10 +238,11 @@ class OciEngine:
         _, instance = self._ready()
         try:
             number = await asyncio.to_thread(snapshots.begin, directory, child.pid)
-            await self._criu(child.pid, group.doors, (*snapshots.DUMP, str(number)), directory, directory)
+            await self._criu(snapshots.dump(child.pid, group.doors, directory, number), directory)
             finish, tmp_mb = snapshots.finish, held.spec.ephemeral_storage_mb
             await asyncio.to_thread(finish, directory, child.pid, tmp_mb, instance.templates)
-            await asyncio.to_thread(snapshots.seal, directory, number, self._settings.bundle)
+            address = held.blank.port.address if held.blank.port else ""
+            await asyncio.to_thread(snapshots.seal, directory, number, address, self._settings.bundle)
         except BaseException as error:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
             if isinstance(error, (OSError, ValueError, IndexError)):
@@ -251,19 +253,19 @@ class OciEngine:
         """See `Engine.can_start_from`."""
         return snapshots.is_usable(snapshot, self._settings.bundle)
 
-    async def _criu(self, pid: int, groups: list[str], arguments: tuple[str, ...], snapshot: Path, work: Path) -> None:
+    def why_no_snapshots(self) -> str | None:
+        """See `Engine.why_no_snapshots`."""
+        return snapshots.unavailable()
+
+    async def _criu(self, task: snapshots.Task, snapshot: Path) -> None:
         criu = await asyncio.to_thread(snapshots.find)
         if isinstance(criu, str):
             raise SandboxFailed(f"cannot use the snapshot {snapshot}: {criu}")
         assert self._spawner is not None
-        status = await self._spawner.run(snapshots.task(criu, pid, groups, arguments, snapshot, work))
+        status = await self._spawner.run(task.message(criu))
         if status != 0:
-            words = await asyncio.to_thread(snapshots.last_words, work)
-            raise SandboxFailed(f"cannot {arguments[0]} the snapshot {snapshot}: criu {criu.version}: {words}")
-
-    def why_no_snapshots(self) -> str | None:
-        """See `Engine.why_no_snapshots`."""
-        return snapshots.unavailable()
+            words = await asyncio.to_thread(snapshots.last_words, task.work)
+            raise SandboxFailed(f"cannot {task.arguments[0]} the snapshot {snapshot}: criu {criu.version}: {words}")
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[[], T], *, at_close: bool = False) -> T:
         if self._roster.is_closed and not at_close:

@@ -3,7 +3,7 @@
     images/   criu's
     memory    the pages that all its environments share (rie.engine.oci.sharing)
     tmp.ext4  the file system that was its /tmp, if anything was in it
-    about     as JSON: the bootstrap's process number
+    about     as JSON: the bootstrap's process number, the sandbox's address, and where all that is of use
 
 A directory is a snapshot once "about" is in it.
 """
@@ -40,7 +40,7 @@ COMMON = ("--no-default-config", "--tcp-established", "--network-lock", "skip", 
 # The tree stays stopped, and with it its /tmp, until that is written down, too.
 DUMP = ("dump", *COMMON, "--ghost-limit", str(64 << 20), "--leave-stopped", "--tree")
 RESTORE = ("restore", *COMMON, "--restore-detached")
-LAST_LINES = 3
+LAST_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +111,57 @@ def number_in(snapshot: Path) -> int:
         raise SandboxFailed(f"cannot read the snapshot {snapshot}: {error}") from error
 
 
+def _address_in(snapshot: Path) -> str:
+    """The sandbox's own, then; "" before the snapshot is whole, and where there was no network."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(json.loads((snapshot / ABOUT).read_text()).get("address", ""))
+    return ""
+
+
 def tmp_in(snapshot: Path) -> Path | None:
     """The file system that was its /tmp; None if that was empty."""
     path = snapshot / TMP
     return path if path.exists() else None
 
 
-def task(
-    criu: Criu, pid: int, groups: list[str], arguments: tuple[str, ...], snapshot: Path, work: Path
-) -> dict[str, object]:
-    """What the launcher is to run in the sandbox whose first process is `pid`: launcher.checkpoint.Task."""
-    features = snapshot / FEATURES
-    return {
-        "pid": pid,
-        "groups": groups,
-        "loader": str(criu.loader),
-        "libraries": [str(path) for path in criu.libraries],
-        "program": str(criu.program),
-        "arguments": list(arguments),
-        "images": str(snapshot / IMAGES),
-        "work": str(work),
-        "features": str(features) if features.exists() else "",
-        "apart": INSIDE,
-    }
+@dataclass(frozen=True, slots=True)
+class Task:
+    """launcher.checkpoint.Task, but for criu: what is to run in the sandbox whose first process is `pid`."""
+
+    pid: int
+    groups: list[str]
+    arguments: tuple[str, ...]
+    snapshot: Path
+    work: Path
+    address: str = ""
+
+    def message(self, criu: Criu) -> dict[str, object]:
+        """All of it."""
+        features = self.snapshot / FEATURES
+        return {
+            "pid": self.pid,
+            "groups": self.groups,
+            "loader": str(criu.loader),
+            "libraries": [str(path) for path in criu.libraries],
+            "program": str(criu.program),
+            "arguments": list(self.arguments),
+            "images": str(self.snapshot / IMAGES),
+            "work": str(self.work),
+            "features": str(features) if features.exists() else "",
+            "apart": INSIDE,
+            "address": self.address,
+        }
+
+
+def dump(pid: int, groups: list[str], snapshot: Path, number: int) -> Task:
+    """Write down the process of that number, and what descends from it."""
+    return Task(pid, groups, (*DUMP, str(number)), snapshot, snapshot)
+
+
+def restore(pid: int, groups: list[str], snapshot: Path, work: Path, own: str) -> Task:
+    """Make them again in a sandbox whose address is `own`."""
+    before = _address_in(snapshot)
+    return Task(pid, groups, RESTORE, snapshot, work, before if before != own else "")
 
 
 def unavailable() -> str | None:
@@ -162,10 +190,10 @@ def finish(snapshot: Path, keeper: int, tmp_mb: int, templates: Path) -> None:
         _keep_tmp(snapshot, root / "tmp", tmp_mb, templates)
 
 
-def seal(snapshot: Path, number: int, bundle: Path) -> None:
+def seal(snapshot: Path, number: int, address: str, bundle: Path) -> None:
     """It is whole. Raises OSError."""
     draft = snapshot / f".{ABOUT}"
-    draft.write_text(json.dumps({"number": number, "place": _place(bundle)}))
+    draft.write_text(json.dumps({"number": number, "address": address, "place": _place(bundle)}))
     draft.rename(snapshot / ABOUT)
 
 

@@ -13,6 +13,7 @@ from bootstrap.records import Record
 from bootstrap.wire import DIR_IN_SANDBOX, ENTRYPOINT, LOG_NAME
 
 from . import connections, kernel, plan, trace
+from .netlink import Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FIRST_NUMBER = 64  # of processes in a snapshot; criu takes less than ten
 KERNEL_FEATURES = "/run/criu.kdat"  # where criu keeps what it has found out of the kernel
 SIGKILL = 9
+LOOPBACK, HOST = 1, 32  # the index of lo in every network namespace; a prefix of one address
 FAILED = 127
 # There are the image's files where criu runs: no program, no configuration of a library may come from there.
 ENVIRONMENT = {"PATH": "/nowhere", "GNUTLS_SYSTEM_PRIORITY_FILE": "/dev/null", "GNUTLS_NO_IMPLICIT_INIT": "1"}
@@ -40,7 +42,8 @@ class Task(Record):
 
     `loader`, `libraries` and `program` are criu's, wherever on the host they are; `images` is the snapshot's directory,
     `work` where "criu.log" goes; `features` a file with what criu knows of this kernel, "" for none. Behind the
-    loopback address `apart` the host answers.
+    loopback address `apart` the host answers; `address` is what the sandbox's was at the time of the snapshot, "" for
+    none and where it is so again.
     """
 
     pid: int
@@ -53,6 +56,7 @@ class Task(Record):
     work: str
     features: str
     apart: str
+    address: str
 
 
 def keep(sandbox: plan.Sandbox, started: "tuple[int, bytes]") -> int:
@@ -138,7 +142,7 @@ def _run_inside(task: Task) -> int:
     ]
     for descriptor in (loader, program, images, *libraries):
         os.set_inheritable(descriptor, True)
-    settings: list[int] = []
+    link: Link | None = None
     for path in task.groups:
         _write(path, b"0")
     namespaces = [(os.open(f"/proc/{task.pid}/ns/{name}", os.O_RDONLY), kind) for name, kind in KINDS.items()]
@@ -146,8 +150,10 @@ def _run_inside(task: Task) -> int:
         if kind == kernel.CLONE_NEWNS:  # the last: with it the host's /proc is gone
             if task.arguments[0] == DUMP:
                 connections.end_those_out(task.apart)
-            else:
-                settings = connections.let_bind_anywhere()  # what has ended keeps its address of the time before
+            elif task.address:
+                # What has ended keeps its address of the time before, which has to be there for that long.
+                link = Link()
+                link.add_address(LOOPBACK, task.address, HOST)
         kernel.setns(descriptor, kind)
         os.close(descriptor)
     if features:
@@ -166,7 +172,8 @@ def _run_inside(task: Task) -> int:
         finally:
             os._exit(FAILED)
     status = trace.follow(pid) if is_traced else os.waitpid(pid, 0)[1]
-    connections.settle(settings)
+    if link is not None:
+        link.remove_address(LOOPBACK, task.address, HOST)
     return os.waitstatus_to_exitcode(status) & 0xFF
 
 

@@ -15,7 +15,6 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 ESTABLISHED_LIKE = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))  # neither closed, waiting nor listening
 HEAD, REQUEST, IDENTITY = 16, 8, 48  # bytes of the headers and of struct inet_diag_sockid
 LOOPBACK_4, LOOPBACK_6 = b"\x7f", bytes(15) + b"\x01"
-NONLOCAL_BIND = ("/proc/sys/net/ipv4/ip_nonlocal_bind", "/proc/sys/net/ipv6/ip_nonlocal_bind")
 
 
 def end_those_out(apart: str) -> int:
@@ -35,26 +34,6 @@ def end_those_out(apart: str) -> int:
         return ended
     finally:
         diagnosis.close()
-
-
-def let_bind_anywhere() -> "list[int]":
-    """Let sockets have addresses that this network namespace has not, until `settle` gets the descriptors."""
-    found = []
-    for path in NONLOCAL_BIND:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            continue  # a kernel without IPv6
-        os.write(descriptor, b"1")
-        found.append(descriptor)
-    return found
-
-
-def settle(descriptors: "list[int]") -> None:
-    """From now on as everywhere."""
-    for descriptor in descriptors:
-        os.pwrite(descriptor, b"0", 0)
-        os.close(descriptor)
 
 
 def _connections(diagnosis: "socket.socket", family: int) -> "list[bytes]":
