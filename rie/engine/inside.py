@@ -9,6 +9,7 @@ from bootstrap.wire import (
     DIR_IN_SANDBOX,
     ENV_CREDENTIALS,
     ENV_LOG,
+    ENV_MEMORY_LIMIT,
     ENV_SOCKET,
     ENV_TEMPLATE,
     ENV_VARIABLES,
@@ -28,8 +29,11 @@ def hostname(sandbox_id: str) -> str:
     return sandbox_id[:MAX_HOSTNAME].replace("_", "-").strip("-.")
 
 
-def environment(spec: SandboxSpec) -> dict[str, str]:
-    """The bootstrap's own environment, with what the function shall see packed into one variable."""
+def environment(spec: SandboxSpec, *, watches_memory: bool = False) -> dict[str, str]:
+    """The bootstrap's own environment, with what the function shall see packed into one variable.
+
+    `watches_memory`: nobody else keeps the function to its limit.
+    """
     private = {ENV_SOCKET: f"{DIR_IN_SANDBOX}/{SOCKET_NAME}", ENV_LOG: f"{DIR_IN_SANDBOX}/{LOG_NAME}"}
     if spec.working_directory:
         private[ENV_WORKING_DIRECTORY] = spec.working_directory
@@ -37,6 +41,8 @@ def environment(spec: SandboxSpec) -> dict[str, str]:
         private[ENV_TEMPLATE] = "1"
     if spec.credentials:
         private[ENV_CREDENTIALS] = spec.credentials
+    if watches_memory:
+        private[ENV_MEMORY_LIMIT] = str(spec.memory_mb)
     # LD_PRELOAD and its like, of the function or of its image, are for the function's process, not for ours.
     private[ENV_VARIABLES] = pack(spec.environment)
     return private

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from rie.engine.base import Engine
-from rie.environments.pool import Throttled
+from rie.environments.plan import Throttled
 from rie.errors import HostFault
 from rie.model.function import LATEST, Configuration, Function, FunctionKey
 

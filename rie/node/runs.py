@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from rie.environments.needs import SnapshotOf
+from rie.environments.arrivals_file import ArrivalsFile
 from rie.environments.plan import Limits
-from rie.environments.pool import Pool, PoolSettings
+from rie.environments.pool import Pool
+from rie.environments.pool_settings import PoolSettings, SnapshotOf
 from rie.environments.provisioning import Provisioning
 from rie.environments.snapshots import Snapshots
 from rie.events.assembly import AsyncInvocations
@@ -38,6 +39,7 @@ class Runs:
     access: Access
     pool: Pool
     snapshots: Snapshots
+    arrivals: ArrivalsFile
     provisioning: Provisioning
     invoker: Invoker
     events: AsyncInvocations
@@ -54,6 +56,7 @@ class Runs:
         access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
         pool = _pool(ground, lambda function, configuration: snapshots.find(function, configuration))
         snapshots = Snapshots(ground.engine, settings.data / "snapshots", pool.take_snapshot)
+        arrivals = ArrivalsFile(settings.data / "arrivals.json", pool.book)
         provisioning = Provisioning(pool)
         upkeep = Upkeep(directory, mirror, pool, provisioning)
         invoker = Invoker(
@@ -65,7 +68,18 @@ class Runs:
             ground.store.events, invoker, directory, mirror, ground.clients, clock, settings.async_delay_scale
         )
         runs = cls(
-            mirror, directory, url_directory, access, pool, snapshots, provisioning, invoker, events, book, durable
+            mirror,
+            directory,
+            url_directory,
+            access,
+            pool,
+            snapshots,
+            arrivals,
+            provisioning,
+            invoker,
+            events,
+            book,
+            durable,
         )
         crossing.records = mirror.update
         crossing.executions = durable.changed
@@ -76,7 +90,7 @@ class Runs:
 
     async def open(self) -> None:
         """Go on with what a predecessor acknowledged."""
-        self.pool.open()
+        await self.arrivals.open(lambda key, version: version in self.directory.versions(key))
         await self.events.open()
         await self.durable.open()
 
@@ -100,6 +114,7 @@ def _pool(ground: Ground, snapshot_of: SnapshotOf) -> Pool:
             settings.idle_s,
             endpoints.variables_inside(settings, ground.engine),
             settings.freeze_s,
+            settings.keep_alive == "learned",
         ),
         ground.logs.sink,
         credentials_for_pool(ground.roles, settings),

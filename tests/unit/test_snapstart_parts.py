@@ -44,7 +44,7 @@ from bootstrap.lifecycle import IDLE, PARKED, RESET, RESTORE, Machine
 from rie.engine.oci import sharing
 from rie.engine.oci.launcher import seccomp
 from rie.environments.answers import init_failed, restore_failed
-from rie.environments.pool import Throttled
+from rie.environments.plan import Throttled
 from rie.environments.snapshots import Snapshots
 from rie.errors import InitFailed, SandboxFailed, ServiceError
 from rie.functions.deployment import Deployment
