@@ -118,13 +118,17 @@ def _open_runtime_api(loop: Loop, sock: "_socket.socket", limit: int) -> None:
         telemetry = TelemetryApi(loop, VERSION)
         routes[wire.TELEMETRY_PATH] = routes[wire.LOGS_PATH] = telemetry.handle
     routes[wire.METADATA_PATH] = MetadataApi(loop).handle
+    if loop.settings.credentials:
+        from .credentials_api import CredentialsApi
+
+        routes[wire.CREDENTIALS_PATH] = CredentialsApi(loop).handle
     loop.listen(sock, Switch(wire.MAX_RESPONSE, routes, runtime), limit)
 
 
 def _machine(settings: Settings) -> "Machine | ConcurrentMachine":
     if settings.max_concurrency is None:
-        is_ahead = settings.is_provisioned or settings.variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start"
-        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, is_ahead)
+        is_ahead = settings.is_provisioned or settings.is_from_snapshot
+        return Machine(settings.timeout_s, settings.grace_s, settings.is_lazy, is_ahead, settings.is_template)
     from .concurrent import ConcurrentMachine
 
     return ConcurrentMachine(settings.timeout_s, settings.grace_s, settings.max_concurrency)

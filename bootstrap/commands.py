@@ -183,6 +183,10 @@ class ReportRestoreStart(Record):
     """The runtime's hooks for the time after a snapshot begin."""
 
 
+class ReportParked(Record):
+    """Init has ended well, and nothing will go on before a snapshot has been taken."""
+
+
 class ReportRestore(Record):
     """They have ended; `status` "success", "error" or "timeout"."""
 

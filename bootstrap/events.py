@@ -75,6 +75,12 @@ class RestorePolled(Record):
     exchange: "Any"
 
 
+class Restored(Record):
+    """We have been made from a snapshot, and `caller` waits for what comes of it."""
+
+    caller: "Any"
+
+
 class InitErrorPosted(Record):
     """The runtime could not initialise; it is expected to exit."""
 

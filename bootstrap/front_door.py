@@ -36,6 +36,7 @@ from .wire import (
     PATIENCE,
     REPORT,
     REQUEST_ID,
+    RESTORE_PATH,
     STREAM_PREFIX,
     STREAM_SUFFIX,
     TENANT_ID,
@@ -46,10 +47,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    from .commands import ReportRestore
     from .connection import Connection
     from .http1 import Request
     from .http_door import HttpDoor
     from .loop import Loop
+    from .restoring import Restoring
 
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
 FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
@@ -84,6 +87,11 @@ class FrontDoor:
         loop.performers[TurnAway] = self._turn_away
         self._log_init = loop.performers[ReportInit]
         loop.performers[ReportInit] = self._report_init
+        self._restoring: Restoring | None = None
+        if self._settings.is_template:
+            from . import restoring
+
+            self._restoring = restoring.Restoring(loop)
         self._http: HttpDoor | None = None
         if self._settings.has_http_mode:
             from . import http_door  # only who wants it pays for its import
@@ -109,6 +117,9 @@ class FrontDoor:
             return
         if self._is_managed and path in (INIT_PATH, IDLE_PATH):
             self._wait(path, connection)
+            return
+        if self._restoring is not None and path == RESTORE_PATH:
+            self._restoring.handle(request, connection)
             return
         if self._http is not None:
             self._http.handle(request, connection)
@@ -259,10 +270,9 @@ class FrontDoor:
             self._init_ended(report)
 
     def _init_ended(self, report: ReportInit) -> None:
-        body = f'{{"status":"{report.status}","durationMs":{report.duration_ms:.2f},"errorType":"{report.error_type}"}}'
         waiters, self._init_waiters = self._init_waiters, []
         for connection in waiters:
-            connection.respond(200, JSON, body.encode())
+            connection.respond(200, JSON, ended(report))
 
 
 def _named(path: str, prefix: str, suffix: str) -> str:
@@ -271,6 +281,13 @@ def _named(path: str, prefix: str, suffix: str) -> str:
         return ""
     name = path[len(prefix) : -len(suffix)]
     return "" if "/" in name else name
+
+
+def ended(report: "ReportInit | ReportRestore") -> bytes:
+    """How a phase that the manager waits for has ended."""
+    return (
+        f'{{"status":"{report.status}","durationMs":{report.duration_ms:.2f},"errorType":"{report.error_type}"}}'
+    ).encode()
 
 
 def refuse(connection: "Connection", status: int, code: str, message: str, *headers: "tuple[str, str]") -> None:

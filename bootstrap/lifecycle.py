@@ -18,12 +18,19 @@ Rules (service specification §3.3 to §3.7):
     are told the reason and have the rest; who is left then is killed.
 7.  When the function's files change, its runtime is shut down as soon as it is idle, and the next invocation starts
     anew as after rule 4, though nobody has failed; an init that is under way begins again.
-8.  What the tables do not list is refused to whoever asked, and changes nothing.
+8.  Where a snapshot is to be taken, init ends when the runtime waits to be restored (or, if it does not know how, for
+    its first event) and the extensions for theirs. What is made from the snapshot has 10 s for the runtime's hooks;
+    if they fail, it serves nobody.
+9.  What the tables do not list is refused to whoever asked, and changes nothing.
 
     phase      what happens                                 ends with
     BOOT       nothing                                      Booted; if lazy, an invocation     → INIT
-    INIT       rule 1                                       all wait                           → IDLE
+    INIT       rule 1                                       all wait                           → IDLE; PARKED by rule 8
                                                             an exit, an error, 10 s, rule 7    → RESET
+    PARKED     everyone waits for the snapshot              it has been made anew              → RESTORE
+                                                            an exit, an error                  → RESET
+    RESTORE    rule 8                                       all wait                           → IDLE
+                                                            an exit, an error, 10 s            → RESET
     IDLE       everyone waits, or nobody is there           an invocation                      → INVOKE
                                                             an exit, rule 7                    → RESET
     INVOKE     rule 2 if nobody is there, then rule 3       all wait                           → IDLE, or rule 7
@@ -58,6 +65,7 @@ from .commands import (
     ReportFault,
     ReportIdle,
     ReportInit,
+    ReportParked,
     Restore,
     SetTimer,
     SpawnRuntime,
@@ -81,6 +89,7 @@ from .events import (
     ResponseBegun,
     ResponseEnded,
     ResponsePosted,
+    Restored,
     RestorePolled,
     RuntimeExited,
     ShutdownRequested,
@@ -104,12 +113,14 @@ if TYPE_CHECKING:
 
 ABSENT, STARTED, READY, RUNNING, RESPONDED, FAILED = "absent", "started", "ready", "running", "responded", "failed"
 BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "reset", "shutdown"
+PARKED, RESTORE = "parked", "restore"
 
-INIT_TIMER, INVOKE_TIMER = "init", "invoke"
+INIT_TIMER, INVOKE_TIMER, RESTORE_TIMER = "init", "invoke", "restore"
 PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
 PROVISIONED_INIT_LIMIT_S = 130.0  # and for one ahead of any invocation, or the timeout if that is longer
 EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
+RESTORE_LIMIT_S = 10.0  # the service's limit for hooks after a snapshot
 MAX_WAITING = 1_000  # invocations in line; the next one is turned away
 MAX_WAITING_BYTES = 268_435_456  # and so is one whose event would not fit beside theirs
 
@@ -118,15 +129,25 @@ class Machine(Hosting):
     """One environment: one runtime, its extensions, one invocation at a time."""
 
     def __init__(
-        self, timeout_s: float, grace_s: float = EXIT_GRACE_S, is_lazy: bool = False, is_provisioned: bool = False
+        self,
+        timeout_s: float,
+        grace_s: float = EXIT_GRACE_S,
+        is_lazy: bool = False,
+        is_provisioned: bool = False,
+        is_template: bool = False,
     ) -> None:
-        """`is_lazy`: init waits for the first invocation; `is_provisioned`: it is no part of any invocation."""
+        """`is_lazy`: init waits for the first invocation; `is_provisioned`: it is no part of any invocation.
+
+        `is_template`: rule 8.
+        """
         super().__init__(Roster())
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.phase = BOOT
         self._is_lazy = is_lazy
         self._is_provisioned = is_provisioned
+        self._is_template = is_template
+        self._restore: Any = None  # the runtime's request for it, while it waits
         self.runtime = ABSENT
         self.init_result: ReportInit | None = None
         self._external: tuple[str, ...] = ()
@@ -214,8 +235,17 @@ class Machine(Hosting):
         """Someone new waits for an event: whatever was waiting for that goes on."""
         if self.phase in (INIT, INVOKE) and self.runtime == ABSENT and self.roster.are_registered:
             self._spawn()
-        elif self.phase == INIT and self.runtime == READY and self.roster.are_ready:
+        elif self.phase == INIT and self._is_waiting and self.roster.are_ready:
             self._end_init("success", at)
+            if self._is_template:
+                self._is_template = False  # if it fails from now on, another init is an ordinary one
+                self.phase = PARKED
+                self._out.append(ReportParked())
+            else:
+                self.phase = IDLE
+                self._advance(at)
+        elif self.phase == RESTORE and self.runtime == READY and self.roster.are_ready:
+            self._out.append(CancelTimer(RESTORE_TIMER))
             self.phase = IDLE
             self._advance(at)
         elif self.phase == INVOKE and not self._is_delivered:
@@ -232,6 +262,11 @@ class Machine(Hosting):
                 self._close(RESET, SPINDOWN, at)
             else:
                 self._advance(at)
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether the runtime waits for whatever comes after init."""
+        return self.runtime == READY or self._restore is not None
 
     def _advance(self, at: float) -> None:
         """Take up the next invocation, if one waits and the environment is free."""
@@ -271,6 +306,9 @@ class Machine(Hosting):
             self._close(RESET, TIMEOUT, at)
         elif event.name == INVOKE_TIMER and self.phase == INVOKE:
             self._time_out(at)
+        elif event.name == RESTORE_TIMER and self.phase == RESTORE:
+            self._reports.runtime_ends("timeout", at, "Sandbox.Timedout")
+            self._close(RESET, TIMEOUT, at)
         elif event.name == EXIT_TIMER and self.runtime != ABSENT:
             self._out.append(KillRuntime())
         elif event.name.startswith(PATIENCE):
@@ -465,12 +503,30 @@ class Machine(Hosting):
             self._out.append(Accept(event.exchange))
 
     def _restore_polled(self, event: RestorePolled, at: float) -> None:
-        """No snapshot is taken: the runtime is restored as soon as it asks."""
+        """Where no snapshot is taken, the runtime is restored as soon as it asks."""
         if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN) or not self._reports.awaits_runtime:
             self._refuse_transition(event.exchange, "RestoreReady")
             return
+        if self._is_template and self.phase == INIT:
+            self._restore = event.exchange
+            self._reports.runtime_ends("success", at)
+            self._proceed(at)
+            return
         self._reports.restore_begins(at)
         self._out.append(Restore(event.exchange))
+
+    def _restored(self, event: Restored, at: float) -> None:
+        """Rule 8: what had been written down goes on, maybe in several places."""
+        if self.phase != PARKED:
+            raise IllegalEvent(f"cannot go on from a snapshot: the phase is {self.phase}")
+        self.phase = RESTORE
+        self._reports.restore_begins(at)
+        if self._restore is None:
+            self._reports.runtime_ends("success", at)
+            self._proceed(at)
+            return
+        exchange, self._restore = self._restore, None
+        self._out += [SetTimer(RESTORE_TIMER, at + RESTORE_LIMIT_S), Restore(exchange)]
 
     def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
         if self.runtime != STARTED or self._is_closing:
@@ -492,6 +548,7 @@ class Machine(Hosting):
 
     def _runtime_ended(self, cause: ExitCause, at: float) -> None:
         self.runtime = ABSENT
+        self._restore = None
         self._cause = None
         self._polls.clear()
         self._out.append(CancelTimer(EXIT_TIMER))
@@ -507,6 +564,10 @@ class Machine(Hosting):
         if self.phase == INIT:
             self._report_cause("", cause)
             self._end_init("error", at, cause.error_type)
+        elif self.phase in (PARKED, RESTORE):
+            self._report_cause("", cause)
+            self._reports.runtime_ends("error", at, cause.error_type)
+            self._out.append(CancelTimer(RESTORE_TIMER))
         elif self.phase == INVOKE:
             assert self._current is not None
             if self._begins_with_init:
@@ -551,6 +612,7 @@ HANDLERS: "dict[type, Callable[..., None]]" = {
     ErrorPosted: Machine._error_posted,
     InitErrorPosted: Machine._init_error_posted,
     RestorePolled: Machine._restore_polled,
+    Restored: Machine._restored,
     ExtensionRegistered: Machine._extension_registered,
     ExtensionPolled: Machine._extension_polled,
     ExtensionErrorPosted: Machine._extension_error_posted,

@@ -21,6 +21,7 @@ from .commands import (
     ReportInit,
     ReportInitRuntimeDone,
     ReportInitStart,
+    ReportParked,
     ReportRestore,
     ReportRestoreStart,
     ReportRuntimeDone,
@@ -115,6 +116,7 @@ class Loop:
         self.timekeeper: Timekeeper | None = None
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
+        self.credentials = settings.credentials
         self._measured_at = 0.0
         self._later: list[ReportStart | ReportEnd] = []  # what the log says once the function is at work
         self._last_fault = ""
@@ -135,6 +137,7 @@ class Loop:
             ReportInitStart: self.report,
             ReportInitRuntimeDone: self.report if lines.has_runtime_done else lambda _: None,
             ReportInit: self._report_init,
+            ReportParked: lambda _: None,
             ReportRestoreStart: self.report,
             ReportRestore: self.report,
             ReportStart: self._report_start,

@@ -56,7 +56,7 @@ class RuntimeApi:
 
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
-        self._is_restored = loop.settings.variables.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+        self._is_restored = loop.settings.is_from_snapshot
         self._streams: dict[Connection, list[Any]] = {}  # the invocation, and how much of its answer has come
         self._begin_answer = loop.performers[BeginStream]
         loop.performers[BeginStream] = self._begin_stream

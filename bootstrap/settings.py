@@ -8,10 +8,13 @@ from .ids import new_id
 from .packing import unpack
 from .records import Record, replace
 from .wire import (
+    CREDENTIALS_PATH,
+    ENV_CREDENTIALS,
     ENV_LOG,
     ENV_LOG_FD,
     ENV_MEMORY_LIMIT,
     ENV_SOCKET,
+    ENV_TEMPLATE,
     ENV_VARIABLES,
     EXTENSIONS,
     EXTENSIONS_OFF,
@@ -64,6 +67,7 @@ OPTIONS = {
     "--log-level": "",
 }
 SWITCHES = ("--enable-init-caching",)
+NOT_IN_SNAPSHOTS = ("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME")  # as on the service
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -103,6 +107,8 @@ class Settings(Record):
     log_format: str = "Text"  # or "JSON"
     application_level: str = "INFO"  # of the lines that are written, where the format is JSON
     system_level: str = "INFO"  # likewise, of what the platform says
+    is_template: bool = False  # a snapshot will be taken of us
+    credentials: str = ""  # of the function's role, where it asks for them, as the answer
     watched: str = ""  # the directory whose changes restart the runtime
 
     @property
@@ -119,6 +125,18 @@ class Settings(Record):
     def is_provisioned(self) -> bool:
         """Whether the environment was started ahead of any invocation."""
         return self.variables.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "provisioned-concurrency"
+
+    @property
+    def is_from_snapshot(self) -> bool:
+        """Whether the function runs in copies of what has initialised once."""
+        return self.variables.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+
+    @property
+    def runtime_variables(self) -> "dict[str, str]":
+        """What the runtime sees: of what is another in each copy of it, nothing."""
+        if not self.is_from_snapshot:
+            return self.variables
+        return {name: value for name, value in self.variables.items() if name not in NOT_IN_SNAPSHOTS}
 
     @property
     def extension_variables(self) -> "dict[str, str]":
@@ -148,6 +166,8 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
 
         seen, timeout_s = {**VARIABLES, **seen}, str(TIMEOUT_S)
     variables = _variables(seen, handler, environ.get("RIE_RUNTIME_API", RUNTIME_API))
+    if environ.get(ENV_CREDENTIALS):
+        variables |= _credentials_endpoint(variables["AWS_LAMBDA_RUNTIME_API"])
     if profile != "compat" and _concurrency(seen) is None:  # where processes share a pipe, they cut into each other
         variables[ENV_LOG_FD] = str(LOG_FD)
     return Settings(
@@ -179,6 +199,8 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         log_format="JSON" if variables.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON" else "Text",
         application_level=_application_level(variables),
         system_level=_choice(seen, "RIE_SYSTEM_LOG_LEVEL", ("INFO", "DEBUG", "WARN")),
+        is_template=bool(environ.get(ENV_TEMPLATE)),
+        credentials=environ.get(ENV_CREDENTIALS, ""),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
 
@@ -256,6 +278,14 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     variables["AWS_LAMBDA_RUNTIME_API"] = variables["AWS_LAMBDA_METADATA_API"] = runtime_api
     variables["AWS_LAMBDA_METADATA_TOKEN"] = new_id()
     return variables
+
+
+def _credentials_endpoint(runtime_api: str) -> "dict[str, str]":
+    """Where SDKs fetch credentials: variables would hold those of the time of the snapshot for ever."""
+    return {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{runtime_api}{CREDENTIALS_PATH}",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": new_id(),
+    }
 
 
 def _memory_limit(environ: "Mapping[str, str]", seen: "Mapping[str, str]") -> int:

@@ -40,7 +40,7 @@ class Supervisor:
             self._kills = memory.OomKills((self._cgroup.oom_counter,))
         self._gauge = memory.Gauge()
         self._was_killed_for_memory = False
-        self._owns_all = is_alone and os.getpid() == 1
+        self._owns_all = is_alone and (os.getpid() == 1 or settings.is_template)
         self._are_dying = False
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Supervisor:
         if not argv:
             message = f"Couldn't find valid bootstrap(s): [{' '.join(BOOTSTRAPS)}]"
             return SpawnFailed(process.INVALID_ENTRYPOINT, message)
-        result = self._start(RUNTIME, argv, settings.variables, settings.working_directory)
+        result = self._start(RUNTIME, argv, settings.runtime_variables, settings.working_directory)
         return SpawnFailed(result.error_type, result.message) if isinstance(result, NotStarted) else result
 
     def launch_extension(self, name: str) -> "Started | LaunchFailed":
@@ -205,7 +205,7 @@ class Supervisor:
         if self._cgroup is not None:
             return self._cgroup.processes()[:MAX_MEASURED]
         if self._owns_all:
-            return self._gauge.descendants(1)[1 : MAX_MEASURED + 1]
+            return self._gauge.descendants(os.getpid())[1 : MAX_MEASURED + 1]
         return [pid for party in self._parties for pid in self._gauge.descendants(party)][:MAX_MEASURED]
 
 

@@ -26,6 +26,10 @@ TELEMETRY_API, LOGS_API = "Telemetry", "Logs"  # as refusals and log lines name 
 METADATA_PATH = "/2026-01-15/metadata/execution-environment"
 
 IDLE_PATH = "/_rie/idle"  # GET: answers {} once the environment waits for an invocation
+# POST {"logStream", "credentials"}, to who was made from a snapshot: it goes on, and answers as INIT_PATH does once the
+# hooks for that time have ended.
+RESTORE_PATH = "/_rie/restore"
+CREDENTIALS_PATH = "/2021-04-23/credentials"
 
 # Headers of an invocation, caller's side.
 REQUEST_ID = "X-Amzn-RequestId"
@@ -91,12 +95,16 @@ EXTENSIONS = "/opt/extensions"  # where external extensions stand in an image
 EXTENSIONS_OFF = "/opt/disable-extensions-jwigqn8j"  # if this is there, there are none, and no API
 BUNDLE = "/opt/rie"  # where the bootstrap and its interpreter stand in an image
 ENTRYPOINT = "/opt/rie/bootstrap"
+ENV_TEMPLATE = "RIE_TEMPLATE"  # "1" for who will be made a snapshot once its init has ended
+ENV_CREDENTIALS = "RIE_CREDENTIALS"  # those of the function's role, as CREDENTIALS_PATH answers them
 ENV_VARIABLES = "RIE_VARIABLES"  # what the function shall see, packed (bootstrap.packing)
 # What configures the bootstrap; none of it reaches the function, and no function's variable may set it.
 PRIVATE_VARIABLES = (
     ENV_SOCKET,
     ENV_LOG,
     ENV_VARIABLES,
+    ENV_TEMPLATE,
+    ENV_CREDENTIALS,
     ENV_MEMORY_LIMIT,
     "RIE_USER",
     "RIE_ADDRESS",

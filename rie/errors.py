@@ -12,6 +12,7 @@
     │   ├── ImageNotFound         no such repository, tag or digest
     │   ├── ImageAccessDenied     the registry refused our credentials
     │   └── ImageInvalid          wrong platform, bad manifest, digest mismatch, broken layer
+    ├── InitFailed                a function did not initialise where its snapshot was to be taken
     ├── ArchiveInvalid            an archive of code can't be unpacked, or must not be
     ├── RuntimeUnavailable        no image is known for a runtime, or it is not there
     ├── SettingsError             a setting can't be read
@@ -76,6 +77,14 @@ class ImageAccessDenied(ImageFault):
 
 class ImageInvalid(ImageFault):
     """Wrong platform, bad manifest, digest mismatch, or a broken layer."""
+
+
+class InitFailed(RieError):
+    """A function did not initialise where its snapshot was to be taken; `code` is the StateReasonCode of that."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(f"cannot initialise the function: {why}")
+        self.code = code
 
 
 class ArchiveInvalid(RieError):

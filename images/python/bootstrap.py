@@ -15,6 +15,26 @@ def search_path(present: list[str]) -> list[str]:
     return first + [path for path in present if path not in first]
 
 
+def renew() -> None:
+    """Have copies of one snapshot draw different random numbers; os.urandom, secrets and uuid4 do anyway."""
+    for name, module in (("random", "random"), ("numpy.random", "numpy.random")):
+        if name in sys.modules:
+            sys.modules[module].seed(int.from_bytes(os.urandom(4), "big") if name != "random" else None)
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_add(os.urandom(64), 64.0)
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"]._name_sequence = None
+
+
+def renew_after_restore() -> None:
+    """Before any hook of the function's own."""
+    import snapshot_restore_py
+
+    snapshot_restore_py.register_after_restore(renew)
+
+
 if __name__ == "__main__":
     sys.path[:] = search_path(sys.path)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        renew_after_restore()
     awslambdaric.__main__.main([sys.argv[0], os.environ.get("_HANDLER", "")])

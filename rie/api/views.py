@@ -8,7 +8,6 @@ from typing import Any
 from rie.arn import function_arn
 from rie.model.code import FileSystem, UsedLayer
 from rie.model.function import (
-    LATEST,
     Configuration,
     DurableConfig,
     Function,
@@ -66,8 +65,7 @@ def durable_view(config: DurableConfig) -> View:
 
 def _snap_start_view(function: Function) -> View:
     apply_on = function.configuration.snap_start
-    is_on = apply_on != "None" and function.version != LATEST
-    return {"ApplyOn": apply_on, "OptimizationStatus": "On" if is_on else "Off"}
+    return {"ApplyOn": apply_on, "OptimizationStatus": "On" if function.is_optimised else "Off"}
 
 
 def code_view(function: Function, location: str | None = None) -> View:

@@ -63,6 +63,21 @@ def _oci() -> Finding:
     return Finding("oci engine", "ok", "sandboxes without a daemon, outbound network")
 
 
+def _snapshots() -> list[Finding]:
+    from rie.engine.oci import snapshots
+    from rie.engine.oci.engine import unavailable
+
+    if why := unavailable():
+        return [Finding("snapstart", "warning", f"versions initialise: no daemonless engine ({why})", "")]
+    found = snapshots.find()
+    if isinstance(found, str):
+        remedy = "install criu 4.2 or newer, or name one: RIE_CRIU=$(scripts/criu)"
+        return [Finding("snapstart", "warning", f"versions initialise: {found}", remedy)]
+    if why := snapshots.unavailable():
+        return [Finding("snapstart", "warning", f"versions initialise: {why}", "see ephemeral storage")]
+    return [Finding("snapstart", "ok", f"criu {found.version} at {found.program}")]
+
+
 def _rootless() -> list[Finding]:
     """What functions don't have if this user starts the manager."""
     from rie.engine.oci import rootless
@@ -153,7 +168,7 @@ def _first_line(error: Exception) -> str:
 
 
 CHECKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
-    *(_python, _oci, _rootless, _docker, _cgroups, _temporary_storage, _disk, _bundle),
+    *(_python, _oci, _rootless, _snapshots, _docker, _cgroups, _temporary_storage, _disk, _bundle),
 )
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
 

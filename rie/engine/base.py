@@ -55,7 +55,9 @@ class SandboxSpec:
     image, made in the order they are given, and their targets exist in the image. The engine's own mounts come later:
     what is given for /opt has an empty directory `rie`, over which the bundle is mounted. `network` names a private
     network, whose members reach each other and nobody else (only the daemonless engine has them), None for the
-    engine's own.
+    engine's own. `credentials`, if given, are what the function's process fetches from the bootstrap instead of finding
+    them among its variables. `is_template`: a snapshot will be taken of it; `snapshot` is the directory of the one that
+    it is to be made from, where all else is as it was then (`Engine.why_no_snapshots`).
     """
 
     sandbox_id: str
@@ -70,6 +72,9 @@ class SandboxSpec:
     open_files: int = 1024
     mounts: tuple[Mount, ...] = ()
     network: str | None = None
+    credentials: str = ""
+    is_template: bool = False
+    snapshot: Path | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -103,6 +108,12 @@ class Sandbox(Protocol):
 
     async def destroy(self) -> None:
         """Kill everything in the sandbox and remove all that was made for it. Never raises for what is gone."""
+
+    async def take_snapshot(self, directory: Path) -> None:
+        """Write its processes down in `directory`, which is not there yet, and end them; `destroy` it afterwards.
+
+        Only of a sandbox that was started as a template, and has no connection open. Raises SandboxFailed, HostFault.
+        """
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Have `callback` called once, on the event loop, when the sandbox's first process is seen to have ended."""
@@ -149,6 +160,12 @@ class Engine(Protocol):
 
         Raises SandboxFailed, EngineUnavailable, ImageNotFound (the image was removed since `prepare`).
         """
+
+    def why_no_snapshots(self) -> str | None:
+        """Why sandboxes can't be made from snapshots here ("criu is not installed"), or None when they can. Blocks."""
+
+    def can_start_from(self, snapshot: Path) -> bool:
+        """Whether a snapshot is whole, and was taken where and with what we run now. Blocks."""
 
     async def reconcile(self) -> int:
         """Remove every sandbox, mount and directory of this owner that no live manager holds; how many there were."""

@@ -7,9 +7,11 @@ import re
 from bootstrap.packing import pack
 from bootstrap.wire import (
     DIR_IN_SANDBOX,
+    ENV_CREDENTIALS,
     ENV_LOG,
     ENV_MEMORY_LIMIT,
     ENV_SOCKET,
+    ENV_TEMPLATE,
     ENV_VARIABLES,
     LOG_NAME,
     SOCKET_NAME,
@@ -35,6 +37,10 @@ def environment(spec: SandboxSpec, *, watches_memory: bool = False) -> dict[str,
     private = {ENV_SOCKET: f"{DIR_IN_SANDBOX}/{SOCKET_NAME}", ENV_LOG: f"{DIR_IN_SANDBOX}/{LOG_NAME}"}
     if spec.working_directory:
         private[ENV_WORKING_DIRECTORY] = spec.working_directory
+    if spec.is_template:
+        private[ENV_TEMPLATE] = "1"
+    if spec.credentials:
+        private[ENV_CREDENTIALS] = spec.credentials
     if watches_memory:
         private[ENV_MEMORY_LIMIT] = str(spec.memory_mb)
     # LD_PRELOAD and its like, of the function or of its image, are for the function's process, not for ours.

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from rie.engine import stub_functions
 from rie.engine.base import LOCAL, Progress, SandboxSpec
@@ -92,6 +93,10 @@ class StubSandbox:
     async def thaw(self) -> None:
         """See `Sandbox.thaw`."""
         self.is_frozen = False
+
+    async def take_snapshot(self, directory: Path) -> None:
+        """See `Sandbox.take_snapshot`."""
+        raise SandboxFailed(f"cannot take a snapshot of sandbox {self.sandbox_id}: its engine takes none")
 
     async def destroy(self) -> None:
         """See `Sandbox.destroy`."""
@@ -219,6 +224,14 @@ class StubEngine:
         sandbox = StubSandbox(spec, target.repository, self._drop)
         self.sandboxes[spec.sandbox_id] = sandbox
         return sandbox
+
+    def why_no_snapshots(self) -> str | None:
+        """See `Engine.why_no_snapshots`."""
+        return "the stub runs no processes"
+
+    def can_start_from(self, snapshot: Path) -> bool:
+        """See `Engine.can_start_from`."""
+        return False
 
     async def reconcile(self) -> int:
         """See `Engine.reconcile`; nothing of this engine outlives its process."""

@@ -7,8 +7,9 @@ import hashlib
 import logging
 import time
 import uuid
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from bootstrap import wire
 from bootstrap.faults import error_body
 from bootstrap.output import billed_ms
 from rie.engine.base import Engine, Mount, Sandbox, SandboxSpec
+from rie.environments.answers import how_it_ended, outcome_of, restore_failed
 from rie.environments.command import command_of
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
@@ -38,17 +40,23 @@ log = logging.getLogger(__name__)
 # AWS limits; the bootstrap enforces them. The second one is at least the function's own timeout.
 INIT_LIMIT_S = 10.0
 PROVISIONED_INIT_LIMIT_S = 130.0
+RESTORE_LIMIT_S = 10.0
 # How much longer than its own limits the bootstrap may take before the sandbox counts as stuck and is destroyed.
 MARGIN_S = 3.0
 CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
+LOG_READ = 65_536
+# How long lines may lie before they are read, outside of an invocation's end: each wake-up for one costs as much as a
+# tenth of a warm invocation. Who writes more than a few lines meanwhile is read without a pause.
+LOG_PAUSE_S = 0.02
+LOG_FLOOD = 8_192
+SETTLE_S = 0.1  # that the bootstrap may take to write its log, and to see a connection close
+TAKES = 3
+SNAP_START = "snap-start"
+LAST_READS = 64  # of the log of a sandbox that ends: more than a pipe and the bootstrap's pause hold
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
 # somebody works on after the answer; then another environment is the quicker way.
 PATIENCE = "0.05"
-_REPORT, _STREAM_ERROR, _STREAM_ERROR_BODY, _FUNCTION_ERROR, _LOG_RESULT = (
-    name.lower()
-    for name in (wire.REPORT, wire.STREAM_ERROR, wire.STREAM_ERROR_BODY, wire.FUNCTION_ERROR, wire.LOG_RESULT)
-)
 
 
 class StillBusy(Exception):
@@ -66,7 +74,8 @@ class Address(NamedTuple):
 class Environment:
     """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds.
 
-    `is_provisioned`: started ahead of any invocation, for provisioned concurrency; `is_ahead`: because one is expected.
+    `is_provisioned`: started ahead of any invocation, for provisioned concurrency; `is_ahead`: because one is expected;
+    `is_template`: for a snapshot.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class Environment:
         tenant_id: str = "",
         *,
         is_provisioned: bool = False,
+        is_template: bool = False,
         is_ahead: bool = False,
     ) -> None:
         self.environment_id = uuid.uuid4().hex
@@ -83,6 +93,9 @@ class Environment:
         self.configuration = configuration
         self.address = Address(configuration.configuration_id, function.version, tenant_id)
         self.is_provisioned = is_provisioned
+        self.is_template = is_template
+        self.snapshot: Path | None = None  # that it is made from, set before it starts
+        self.init_error = ""
         self.is_ahead = is_ahead
         self.has_initialised = False  # and well; if not, its first invocation begins with another init
         self.log_stream = log_stream(function, configuration, self.environment_id)
@@ -131,20 +144,54 @@ class Environment:
         assert isinstance(door, Door)
         self._door = door
         door.on_lost(on_exit)
+        status, self.init_error = how_it_ended(await self._begin(door))
+        self.has_initialised = status == "success"
+        if self.snapshot is not None and status != "success":
+            raise restore_failed(status, self.init_error)
+        await self._sandbox.limit_cpu()
+        self.state = move(self.state, State.BUSY)
+
+    async def _begin(self, door: Door) -> DoorAnswer:
+        """Have it initialise, or go on from its snapshot; the answer when that has ended."""
         within_s = self._init_limit_s + MARGIN_S
+        head, body = _ask(wire.INIT_PATH), b""
+        if self.snapshot is not None:
+            within_s = RESTORE_LIMIT_S + MARGIN_S
+            head, body = f"POST {wire.RESTORE_PATH} HTTP/1.1\r\nHost: sandbox\r\n", self._news()
         try:
-            answer = await door.request(_ask(wire.INIT_PATH), b"", within_s)
+            answer = await door.request(head, body, within_s)
         except TimeoutError:
             raise SandboxFailed(f"cannot initialise {self!r}: no word within {within_s} s") from None
         if answer.status != 200:
             raise SandboxFailed(f"cannot initialise {self!r}: the front door answered {answer.status}")
-        self.has_initialised = _has_initialised(answer)
-        await self._sandbox.limit_cpu()
-        self.state = move(self.state, State.BUSY)
+        return answer
+
+    def _news(self) -> bytes:
+        """What is another in each environment that is made from one snapshot."""
+        return orjson.dumps({"logStream": self.log_stream, "credentials": self._container_credentials()})
+
+    def _container_credentials(self) -> str:
+        """As SDKs fetch them in containers; "" where the function gets none."""
+        return "" if self.credentials is None else self.credentials.document()
+
+    async def take_snapshot(self, directory: Path) -> None:
+        """Write down what has initialised, and end it; `stop` it afterwards. Raises SandboxFailed, HostFault."""
+        assert self._sandbox is not None and self._door is not None and self._log is not None
+        self._door.close()  # a connection can't be written down
+        await asyncio.sleep(SETTLE_S)
+        for attempt in range(TAKES):
+            self._log.drain()  # what lies in the pipe would be in every copy's log
+            try:
+                await self._sandbox.take_snapshot(directory)
+                return
+            except SandboxFailed:  # maybe it has not seen yet that the connection is closed
+                if attempt == TAKES - 1:
+                    raise
+            await asyncio.sleep(SETTLE_S)
 
     @property
     def _init_limit_s(self) -> float:
-        if not self.is_provisioned:
+        if not self.is_provisioned and not self.is_template:
             return INIT_LIMIT_S
         return max(PROVISIONED_INIT_LIMIT_S, float(self.configuration.timeout_s))
 
@@ -156,6 +203,12 @@ class Environment:
             log.warning("%s; it will be pulled again", error)
             await engine.prepare(spec.image)
             return await engine.start(spec)
+        except SandboxFailed as error:
+            if self.snapshot is None:
+                raise
+            log.warning("%s; %r initialises instead", error, self)
+            self.snapshot = None
+            return await engine.start(self._spec(mounts))
 
     async def finish(self) -> None:
         """Wait until the last invocation's phase has ended. Raises SandboxFailed, TimeoutError."""
@@ -221,7 +274,7 @@ class Environment:
         self.invocations += 1
         asyncio.get_running_loop().call_soon(self._read_log_again)  # after whoever waits has got the answer
         try:
-            outcome = _outcome(answer, self.function.version, invocation.trace_id)
+            outcome = outcome_of(answer, self.function.version, invocation.trace_id)
         except ValueError:
             raise SandboxFailed(f"cannot invoke {self!r}: its report makes no sense") from None
         self.max_memory_mb = max(self.max_memory_mb, outcome.max_memory_mb)
@@ -297,6 +350,7 @@ class Environment:
         configuration = self.configuration
         image, overrides = configuration.image, configuration.image_config
         assert image is not None, "what serves has been deployed"
+        is_copied = self._initialization_type == SNAP_START
         return SandboxSpec(
             sandbox_id=self.environment_id,
             image=image,
@@ -304,21 +358,25 @@ class Environment:
             working_directory=overrides.working_directory or image.working_directory or "/var/task",
             environment={
                 **self.defaults,
-                **variables_for(
-                    self.function,
-                    configuration,
-                    self.log_stream,
-                    "provisioned-concurrency" if self.is_provisioned else "on-demand",
-                ),
-                **(self.credentials.variables() if self.credentials is not None else {}),
+                **variables_for(self.function, configuration, self.log_stream, self._initialization_type),
+                **(self.credentials.variables() if self.credentials is not None and not is_copied else {}),
             },
             memory_mb=configuration.memory_mb,
             ephemeral_storage_mb=configuration.ephemeral_storage_mb,
             cpus=cpus(configuration.memory_mb),
             mounts=mounts,
             network=_network(configuration),
+            credentials=self._container_credentials() if is_copied else "",
+            is_template=self.is_template,
+            snapshot=self.snapshot,
             labels={"function": self.function.key.arn, "version": self.function.version},
         )
+
+    @property
+    def _initialization_type(self) -> str:
+        if self.is_template or self.snapshot is not None:
+            return SNAP_START
+        return "provisioned-concurrency" if self.is_provisioned else "on-demand"
 
 
 def _network(configuration: Configuration) -> str | None:
@@ -337,32 +395,3 @@ def credentials_needed_s(configuration: Configuration) -> float:
 
 def _ask(path: str) -> str:
     return f"GET {path} HTTP/1.1\r\nHost: sandbox\r\n"
-
-
-def _has_initialised(answer: DoorAnswer) -> bool:
-    try:
-        report = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(report, dict) and report.get("status") == "success"
-
-
-def _outcome(answer: DoorAnswer, version: str, trace_id: str) -> Outcome:
-    """What an answer says. Raises ValueError for one that no bootstrap gives."""
-    headers = answer.headers
-    duration, billed, memory, init, status = headers.get(_REPORT, "0;0;0;;success").split(";")
-    error_type = headers.get(_STREAM_ERROR, "")
-    return Outcome(
-        payload=b64decode(headers.get(_STREAM_ERROR_BODY, "")) if answer.is_heard else answer.body,
-        executed_version=version,
-        function_error="Unhandled" if error_type else headers.get(_FUNCTION_ERROR),
-        log_tail=headers.get(_LOG_RESULT),
-        duration_ms=float(duration),
-        billed_ms=int(billed),
-        max_memory_mb=int(memory),
-        init_ms=float(init) if init else None,
-        status=status,
-        trace_id=trace_id,
-        is_heard=answer.is_heard,
-        error_type=error_type,
-    )

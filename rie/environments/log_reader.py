@@ -64,6 +64,13 @@ class LogReader:
                 return
             await asyncio.sleep(left_s)
 
+    def drain(self) -> None:
+        """Read what there is, whatever the sink wants; a bounded part of what comes meanwhile."""
+        with contextlib.suppress(OSError):
+            for _ in range(LAST_READS):
+                if not self._read():
+                    break
+
     def close(self) -> None:
         """Read what there still is, a bounded part of what comes meanwhile, and close the sink."""
         self._stop()

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 from rie.engine.base import Engine
+from rie.environments.answers import init_failed
 from rie.environments.arrivals import Book, Caller
 from rie.environments.concurrency import CONCURRENCY, TENANTS_PER_SLOT, Concurrency
 from rie.environments.environment import Address, Environment, StillBusy
@@ -21,7 +23,15 @@ from rie.environments.keeper import Start as StartAhead
 from rie.environments.lifecycle import State, move
 from rie.environments.log_reader import LogSink
 from rie.environments.plan import Start, Throttle, Throttled, plan
-from rie.environments.pool_settings import CredentialsOf, MountsOf, PoolSettings, no_credentials, no_mounts
+from rie.environments.pool_settings import (
+    CredentialsOf,
+    MountsOf,
+    PoolSettings,
+    SnapshotOf,
+    no_credentials,
+    no_mounts,
+    no_snapshots,
+)
 from rie.environments.room import Room
 from rie.errors import RieError, SandboxFailed
 from rie.model.function import Configuration, Function, FunctionKey
@@ -43,12 +53,14 @@ class Pool:
         open_sink: Callable[[Environment], LogSink],
         credentials_of: CredentialsOf = no_credentials,
         mounts_of: MountsOf = no_mounts,
+        snapshot_of: SnapshotOf = no_snapshots,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._open_sink = open_sink
         self._credentials_of = credentials_of
         self._mounts_of = mounts_of
+        self._snapshot_of = snapshot_of
         self.concurrency = Concurrency(settings.limits.concurrency)
         self.on_provisioned_lost: Callable[[Environment], None] = _nobody_minds
         self._environments: dict[str, Environment] = {}
@@ -155,6 +167,22 @@ class Pool:
             self._discard(environment)
         return environment
 
+    async def take_snapshot(self, function: Function, configuration: Configuration, directory: Path) -> None:
+        """Have an environment initialise and be written down in `directory`, which is not there yet.
+
+        Raises InitFailed, Throttled (it does not fit), HostFault, ImageFault.
+        """
+        self._check_open()
+        environment = Environment(function, configuration, is_template=True)
+        self._admit(environment, self._group(function, configuration, ""), None)
+        try:
+            await self._start(environment)
+            if not environment.has_initialised:
+                raise init_failed(environment.init_error)
+            await environment.take_snapshot(directory)
+        finally:
+            self._discard(environment)
+
     def retire(self, key: FunctionKey, version: str | None = None, keep: str | None = None) -> None:
         """Let no environment of a version (None: of any) serve again, but those of configuration `keep`.
 
@@ -260,6 +288,8 @@ class Pool:
     async def _start(self, environment: Environment) -> None:
         environment.credentials = await self._credentials_of(environment.function, environment.configuration)
         environment.defaults = self._settings.variables
+        if not environment.is_template:
+            environment.snapshot = self._snapshot_of(environment.function, environment.configuration)
         if environment.makes_room:
             await asyncio.wait(environment.makes_room)  # promised memory is never promised twice
         mounts = await self._mounts_of(environment.configuration)

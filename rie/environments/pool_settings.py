@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rie.engine.base import Mount
 from rie.environments.plan import Limits
@@ -15,6 +16,9 @@ MountsOf = Callable[[Configuration], Awaitable[tuple[Mount, ...]]]
 
 CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
 """The credentials of a function's role; None where functions get none. Raises ServiceError, HostFault."""
+
+SnapshotOf = Callable[[Function, Configuration], Path | None]
+"""The snapshot that environments of a version are made from, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +44,9 @@ async def no_mounts(configuration: Configuration) -> tuple[Mount, ...]:
 
 async def no_credentials(function: Function, configuration: Configuration) -> Credentials | None:
     """For managers that give functions none."""
+    return None
+
+
+def no_snapshots(function: Function, configuration: Configuration) -> Path | None:
+    """Where none are taken."""
     return None

@@ -59,7 +59,9 @@ class Catalog:
                 raise faults.name_taken(new.key.name)
             for each in made:
                 self._changed(each.key, each.version, each)
-        self._deploy(made[0])
+        for each in made:
+            if each.version == LATEST or each.takes_snapshot:
+                self._deploy(each)
         return made[-1]
 
     def check_new(self, new: NewFunction) -> None:
@@ -101,6 +103,8 @@ class Catalog:
         else:
             version = latest = self._change(code.key, decide)
         self._deploy(latest)
+        if version.takes_snapshot and version.is_pending:
+            self._deploy(version)
         return version
 
     def publish(self, new: NewVersion) -> Function:
@@ -111,7 +115,10 @@ class Catalog:
             publishing.check(current, new)
             return current
 
-        return self._publish(decide, new)[0]
+        version = self._publish(decide, new)[0]
+        if version.takes_snapshot and version.is_pending:
+            self._deploy(version)
+        return version
 
     def check_changeable(self, current: Function, revision_id: str | None) -> None:
         """Raises ServiceError if a function can't be changed now, or not by someone who knows this revision."""
@@ -213,6 +220,27 @@ class Catalog:
         """The configuration can serve, on `image`. Ignored if it is not the newest any more, or was settled before."""
         self._settle(key, configuration_id, lambda function: records.deployed(function, _random_id(), image))
 
+    def mark_published(self, function: Function, image: Image | None, *, is_optimised: bool) -> None:
+        """A version that was to take a snapshot can serve, with one or without; also one that has served before.
+
+        Ignored if it is there no more.
+        """
+
+        def decide(current: Function) -> Function | None:
+            if not current.is_pending and current.is_optimised == is_optimised:
+                return None
+            return replace(records.deployed(current, _random_id(), image), is_optimised=is_optimised)
+
+        self._settle_version(function, decide)
+
+    def mark_unpublished(self, function: Function, code: str, reason: str) -> None:
+        """Such a version can't serve; `code` is a StateReasonCode. Ignored of one that has served before."""
+
+        def decide(current: Function) -> Function | None:
+            return records.failed(current, _random_id(), code, reason) if current.is_pending else None
+
+        self._settle_version(function, decide)
+
     def mark_failed(self, key: FunctionKey, configuration_id: str, code: str, reason: str) -> None:
         """The configuration can't serve; `code` is a StateReasonCode. Ignored as `mark_deployed` is."""
         self._settle(key, configuration_id, lambda function: records.failed(function, _random_id(), code, reason))
@@ -224,9 +252,17 @@ class Catalog:
             waits = current.is_pending or current.is_updating
             return decide(current) if waits and current.configuration.configuration_id == configuration_id else None
 
-        waiting = [each.version for each in self._store.unsettled() if each.key == key]
+        waiting = [each.version for each in self._store.unsettled() if each.key == key and not each.takes_snapshot]
         for version in sorted(waiting, key=lambda each: each == LATEST):
             self._commit(key, unless_overtaken, version)
+
+    def _settle_version(self, function: Function, decide: Callable[[Function], Function | None]) -> None:
+        wanted = function.configuration.configuration_id
+
+        def if_it_is(current: Function) -> Function | None:
+            return decide(current) if current.configuration.configuration_id == wanted else None
+
+        self._commit(function.key, if_it_is, function.version)
 
     def _change(self, key: FunctionKey, decide: Callable[[Function], Function]) -> Function:
         function = self._commit(key, decide)

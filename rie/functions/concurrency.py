@@ -191,6 +191,8 @@ class Reservations:
         version = self._version(key, qualifier)
         if self._catalog.get(key, version).tenancy_mode is not None:
             raise faults.refused("Provisioned Concurrency is not supported for functions with tenant isolation.")
+        if self._catalog.get(key, version).takes_snapshot:
+            raise faults.refused("Provisioned Concurrency is not supported for functions enabled with SnapStart.")
         for name in self._provisioned_names(key):
             if name == qualifier or self._version(key, name) != version:
                 continue

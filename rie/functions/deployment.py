@@ -5,14 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
-from rie.errors import HostFault, ImageAccessDenied, ImageFault, ImageNotFound, RieError, RuntimeUnavailable
+from rie.errors import (
+    HostFault,
+    ImageAccessDenied,
+    ImageFault,
+    ImageNotFound,
+    InitFailed,
+    RieError,
+    RuntimeUnavailable,
+)
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
 
 Prepare = Callable[[Configuration], Awaitable[Image]]
 """Makes ready what a configuration needs, quickly when it is so already, and answers the image to run."""
+
+TakeSnapshot = Callable[[Function], Awaitable[bool]]
+"""Takes the snapshot that a version's environments are made from; False, with a line in the log, where that can't be.
+
+Raises InitFailed."""
 
 _AT_ONCE = 2  # pulls share one network and one disk; more of them end no sooner
 _RETRY_AFTER_S = (0.1, 0.5, 2.0, 5.0)  # a store that refuses is asked again, every 5 s in the end
@@ -29,6 +43,17 @@ class Outcomes(Protocol):
     def mark_failed(self, key: FunctionKey, configuration_id: str, code: str, reason: str) -> None:
         """The configuration can't serve."""
 
+    def mark_published(self, function: Function, image: Image | None, *, is_optimised: bool) -> None:
+        """A version that takes a snapshot can serve."""
+
+    def mark_unpublished(self, function: Function, code: str, reason: str) -> None:
+        """Such a version can't serve."""
+
+
+async def no_snapshot(function: Function) -> bool:
+    """Where none are taken."""
+    return False
+
 
 class Deployment:
     """Deploys the newest configuration of each function that is submitted. Make it on the event loop it shall use.
@@ -39,8 +64,16 @@ class Deployment:
     deployment.resume(catalog.unsettled())
     """
 
-    def __init__(self, prepare: Prepare, outcomes: Outcomes, *, at_once: int = _AT_ONCE) -> None:
+    def __init__(
+        self,
+        prepare: Prepare,
+        outcomes: Outcomes,
+        *,
+        take_snapshot: TakeSnapshot = no_snapshot,
+        at_once: int = _AT_ONCE,
+    ) -> None:
         self._prepare = prepare
+        self._take_snapshot = take_snapshot
         self._outcomes = outcomes
         self._turn = asyncio.Semaphore(at_once)
         self._loop = asyncio.get_running_loop()
@@ -80,16 +113,25 @@ class Deployment:
         key, configuration = function.key, function.configuration
         failure: Exception | None = None
         image: Image | None = None
+        is_optimised = False
         async with self._turn:
             try:
                 image = await self._prepare(configuration)
+                if function.takes_snapshot:
+                    serving = replace(configuration, image=image)
+                    is_optimised = await self._take_snapshot(replace(function, configuration=serving, serving=serving))
             except Exception as error:
                 failure = error
                 _report(key, error)
-        if failure is None:
+        if failure is None and function.takes_snapshot:
+            await self._mark(lambda: self._outcomes.mark_published(function, image, is_optimised=is_optimised))
+        elif failure is None:
             await self._mark(lambda: self._outcomes.mark_deployed(key, configuration.configuration_id, image))
         else:
             code, reason = reason_of(failure)
+            if function.takes_snapshot:
+                await self._mark(lambda: self._outcomes.mark_unpublished(function, code, reason))
+                return
             await self._mark(lambda: self._outcomes.mark_failed(key, configuration.configuration_id, code, reason))
 
     async def _mark(self, mark: Callable[[], None]) -> None:
@@ -115,6 +157,8 @@ def reason_of(error: Exception) -> tuple[str, str]:
         return "InvalidImage", str(error)
     if isinstance(error, RuntimeUnavailable):
         return "InvalidRuntime", str(error)
+    if isinstance(error, InitFailed):
+        return error.code, str(error)
     if isinstance(error, RieError):
         return "InternalError", str(error)
     return "InternalError", "The function could not be deployed because of an internal error."

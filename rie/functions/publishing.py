@@ -52,7 +52,8 @@ def publish(
 ) -> Publication:
     """The version that $LATEST makes: a new one, unless it is still what `last`, the newest one, was made from.
 
-    A version of what is still being deployed is Pending, and ends with that deployment. `revision_ids` are the
+    A version of what is still being deployed is Pending, and ends with that deployment; one that takes a snapshot is
+    Pending until that is there. `revision_ids` are the
     version's and $LATEST's; `at` is as the API spells it.
     """
     is_new = last is None or _content(last) != _content(latest)
@@ -77,7 +78,7 @@ def _frozen(latest: Function, new: NewVersion, revision_id: str, at: str) -> Fun
         last_version=0,
         latest_published="",
     )
-    if not (latest.is_pending or latest.is_updating):
+    if not (latest.is_pending or latest.is_updating or version.takes_snapshot):
         return version
     return replace(
         version,
@@ -107,6 +108,7 @@ def _content(function: Function) -> Function:
         published_description="",
         last_version=0,
         latest_published="",
+        is_optimised=False,
         tags={},
         revision_id="",
         last_modified="",

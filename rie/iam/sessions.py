@@ -14,6 +14,7 @@ import os
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from rie.errors import SettingsError
 KEY_BYTES = 32
 MAC_BYTES = 32
 MAX_TOKEN = 4_096
+UNBOUNDED_S = 86_400.0  # after which SDKs ask again for a key that does not end
 REMEMBERED = 1_024  # tokens whose MAC was found right
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
@@ -41,6 +43,18 @@ class Credentials:
         if self.session_token:
             found["AWS_SESSION_TOKEN"] = self.session_token
         return found
+
+    def document(self) -> str:
+        """As SDKs fetch them from a container's credentials endpoint: JSON."""
+        end = datetime.fromtimestamp(self.expires_at or time.time() + UNBOUNDED_S, UTC)
+        return json.dumps(
+            {
+                "AccessKeyId": self.access_key_id,
+                "SecretAccessKey": self.secret_access_key,
+                "Token": self.session_token,
+                "Expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ from rie.model.record import Place
 
 PENDING_TEXT = "The operation cannot be performed at this time. The function is currently in the following state: {}"
 
+NOT_READY_TEXT = (
+    "Lambda is initializing your function. It will be ready to invoke once your function state becomes ACTIVE."
+)
+
 
 class Directory:
     """Reads cost two dictionary look-ups, because one stands in the way of every invocation; aliases two more.
@@ -94,7 +98,13 @@ def _latest_published(versions: Mapping[str, Function]) -> Function:
 
 
 def serving(function: Function) -> Configuration:
-    """What invocations of a function run. Raises ServiceError ResourceConflictException while there is nothing."""
+    """What invocations of a function run.
+
+    Raises ServiceError ResourceConflictException while there is nothing, of a version whose snapshot is being taken
+    SnapStartNotReadyException.
+    """
+    if function.serving is None and function.takes_snapshot and function.is_pending:
+        raise ServiceError("SnapStartNotReadyException", NOT_READY_TEXT)
     if function.serving is None:
         raise ServiceError("ResourceConflictException", PENDING_TEXT.format(function.state))
     return function.serving

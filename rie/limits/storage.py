@@ -72,16 +72,26 @@ def create(directory: Path, size_mb: int, templates: Path) -> Volume:
     return volume
 
 
-def image(directory: Path, size_mb: int, templates: Path, name: str = "tmp") -> Path:
-    """Make `directory`/NAME.ext4, the file of such a file system, and mount it nowhere. Raises HostFault, DiskFull."""
+def image(directory: Path, size_mb: int, templates: Path, name: str = "tmp", source: Path | None = None) -> Path:
+    """Make `directory`/NAME.ext4, the file of such a file system, and mount it nowhere; a copy of `source`, if given.
+
+    Raises HostFault, DiskFull.
+    """
     path = directory / f"{name}.ext4"
     with _named(f"make a /tmp of {size_mb} MB in {directory}"):
         try:
-            _copy_sparse(_template(templates, size_mb), path)
+            _copy_sparse(source or _template(templates, size_mb), path)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
     return path
+
+
+def close(volume: Volume) -> None:
+    """Unmount it; its file stays. Raises HostFault."""
+    with _named(f"unmount {volume.mount_point}"):
+        loop.unmount(volume.mount_point)
+        volume.mount_point.rmdir()
 
 
 def remove(volume: Volume) -> None:

@@ -132,7 +132,7 @@ class Function:
     ("2025-11-25T02:26:54.123+0000"). Tags are $LATEST's alone. `last_version`, of $LATEST, is the highest number that
     was ever published, 0 for none; `published_description`, of a version, what $LATEST's description was then.
     `latest_published`, of $LATEST, is the version that was published as $LATEST.PUBLISHED, "" for none.
-    `tenancy_mode` is None or "PER_TENANT".
+    `tenancy_mode` is None or "PER_TENANT". `is_optimised`, of a version: it has a snapshot (SnapStart).
     """
 
     key: FunctionKey
@@ -158,6 +158,12 @@ class Function:
     tenancy_mode: str | None = None
     managed: ManagedInstances | None = None
     durable: DurableConfig | None = None
+    is_optimised: bool = False
+
+    @property
+    def takes_snapshot(self) -> bool:
+        """Whether its environments shall be made from a snapshot: a version's, if that was asked for."""
+        return self.version != LATEST and self.configuration.snap_start != "None"
 
     @property
     def is_pending(self) -> bool:

@@ -63,13 +63,16 @@ class Control:
             crossing.function_changed,
             ground.clock,
         )
-        deployment = Deployment(ground.preparation, catalog)
+        deployment = Deployment(ground.preparation, catalog, take_snapshot=runs.snapshots.take)
         ledger = Ledger(ground.store.records, crossing.record_changed)
-        for function in await asyncio.to_thread(catalog.all):
+        functions = await asyncio.to_thread(catalog.all)
+        for function in functions:
             runs.directory.update(function)
         for kind in MIRRORED:
             runs.mirror.load(kind, await asyncio.to_thread(ledger.all, kind))
+        lacking = await runs.snapshots.open(functions)  # before any is taken: what it does not know, it removes
         deployment.resume(await asyncio.to_thread(catalog.unsettled))
+        deployment.resume(lacking)  # their environments initialise meanwhile
         domain = _domain(ground, runs, catalog, ledger)
         runs.provisioning.on_ready = partial(_ready, domain)
         return cls(domain, deployment, Sweeper(ground.code, domain.usage.uses, lambda: runs.pool.configurations))

@@ -9,8 +9,9 @@ from functools import partial
 from rie.environments.arrivals_file import ArrivalsFile
 from rie.environments.plan import Limits
 from rie.environments.pool import Pool
-from rie.environments.pool_settings import PoolSettings
+from rie.environments.pool_settings import PoolSettings, SnapshotOf
 from rie.environments.provisioning import Provisioning
+from rie.environments.snapshots import Snapshots
 from rie.events.assembly import AsyncInvocations
 from rie.functions.durable import DurableExecutions
 from rie.invoke.access import Access
@@ -37,6 +38,7 @@ class Runs:
     url_directory: UrlDirectory
     access: Access
     pool: Pool
+    snapshots: Snapshots
     arrivals: ArrivalsFile
     provisioning: Provisioning
     invoker: Invoker
@@ -52,7 +54,8 @@ class Runs:
         directory = Directory(mirror=mirror)
         url_directory = UrlDirectory(mirror)
         access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
-        pool = _pool(ground)
+        pool = _pool(ground, lambda function, configuration: snapshots.find(function, configuration))
+        snapshots = Snapshots(ground.engine, settings.data / "snapshots", pool.take_snapshot)
         arrivals = ArrivalsFile(settings.data / "arrivals.json", pool.book)
         provisioning = Provisioning(pool)
         upkeep = Upkeep(directory, mirror, pool, provisioning)
@@ -63,7 +66,18 @@ class Runs:
             ground.store.events, invoker, directory, mirror, ground.clients, clock, settings.async_delay_scale
         )
         runs = cls(
-            mirror, directory, url_directory, access, pool, arrivals, provisioning, invoker, events, book, durable
+            mirror,
+            directory,
+            url_directory,
+            access,
+            pool,
+            snapshots,
+            arrivals,
+            provisioning,
+            invoker,
+            events,
+            book,
+            durable,
         )
         crossing.records = mirror.update
         crossing.executions = durable.changed
@@ -82,13 +96,14 @@ class Runs:
         """Nothing is left to do for what is gone."""
         if function is not None:
             return
+        self.snapshots.forget(key, version)
         self.durable.function_gone(key, None if version == LATEST else version)
         if version == LATEST:
             self.invoker.counters.forget(key)
             asyncio.run_coroutine_threadsafe(self.events.queue.drop(key), asyncio.get_running_loop())
 
 
-def _pool(ground: Ground) -> Pool:
+def _pool(ground: Ground, snapshot_of: SnapshotOf) -> Pool:
     settings = ground.settings
     return Pool(
         ground.engine,
@@ -102,4 +117,5 @@ def _pool(ground: Ground) -> Pool:
         ground.logs.sink,
         credentials_for_pool(ground.roles, settings),
         ground.preparation.mounts,
+        snapshot_of,
     )

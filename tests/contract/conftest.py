@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -45,9 +46,12 @@ ENVIRONMENT = {
 DOCKER = "/usr/bin/docker"
 
 
-def image_of(function: str, **config: Any) -> Any:
-    """An image that runs one of runtime.py's functions; a few kilobytes, without any library of its own."""
-    layer = {"var/task/runtime.py": RUNTIME.read_bytes(), "tmp": None, "var/volume/file": b"from the image"}
+def image_of(function: str, more: Mapping[str, bytes] = MappingProxyType({}), **config: Any) -> Any:
+    """An image that runs one of runtime.py's functions; a few kilobytes, without any library of its own.
+
+    `more` are further files, by their paths in it.
+    """
+    layer = {"var/task/runtime.py": RUNTIME.read_bytes(), "tmp": None, "var/volume/file": b"from the image", **more}
     command = [*INTERPRETER, PRELUDE.replace("NAME", repr(function))]
     return build([layer], Cmd=command, WorkingDir="/var/task", Env=["PATH=/usr/bin:/bin", "IMAGE=yes"], **config)
 

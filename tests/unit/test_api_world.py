@@ -153,7 +153,10 @@ class World:
         """Let every deployment that was asked for end well."""
         while self.submitted:
             function = self.submitted.pop()
-            self.catalog.mark_deployed(function.key, function.configuration.configuration_id)
+            if function.takes_snapshot:
+                self.catalog.mark_published(function, None, is_optimised=True)
+            else:
+                self.catalog.mark_deployed(function.key, function.configuration.configuration_id)
 
     def active(self, name: str = "f", **more: Any) -> Mapping[str, Any]:
         """A function that is Active, as GetFunctionConfiguration shows it."""

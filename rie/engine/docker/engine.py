@@ -106,6 +106,14 @@ class DockerEngine:
         """See `Engine.start`; at most `parallel_starts` at a time, the others wait."""
         return await self._roster.start(spec.sandbox_id, lambda: self._start(spec))
 
+    def why_no_snapshots(self) -> str | None:
+        """See `Engine.why_no_snapshots`."""
+        return "only the daemonless engine (oci) takes snapshots"
+
+    def can_start_from(self, snapshot: Path) -> bool:
+        """See `Engine.can_start_from`."""
+        return False
+
     async def reconcile(self) -> int:
         """See `Engine.reconcile`; a manager is alive as long as the lock of its directory is held."""
         return await self.call(self._reconcile, self._own_instance())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rie.engine import front
@@ -77,6 +78,10 @@ class DockerSandbox:
 
     async def thaw(self) -> None:
         """See `Sandbox.thaw`; nothing."""
+
+    async def take_snapshot(self, directory: Path) -> None:
+        """See `Sandbox.take_snapshot`."""
+        raise SandboxFailed(f"cannot take a snapshot of sandbox {self.sandbox_id}: its engine takes none")
 
     async def destroy(self) -> None:
         """See `Sandbox.destroy`; goes on to its end even if the caller is cancelled.

@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,10 @@ import psutil
 
 from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.instance import Instance, sandboxes_in, sweep
-from rie.engine.oci import bridges, holdings, rootless
+from rie.engine.oci import bridges, holdings, rootless, snapshots
 from rie.engine.oci.borrowed import Borrowed
 from rie.engine.oci.carrier import Carrier
+from rie.engine.oci.holdings import Holdings
 from rie.engine.oci.network import NONE, OUTBOUND, PASSAGES, Networks
 from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.oci.spawner import Spawner
@@ -29,7 +31,7 @@ from rie.engine.oci.stock import Blank, Stock
 from rie.engine.passages import through_the_manager, url_inside
 from rie.engine.roster import Roster
 from rie.engine.settings import EngineSettings
-from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SettingsError
+from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SandboxFailed, SettingsError
 from rie.limits import storage
 from rie.limits.groups import Groups
 from rie.model.image import Image
@@ -211,7 +213,8 @@ class OciEngine:
         self._images.hold(spec.image)
         try:
             layers = self._images.layers(spec.image)
-            blank = await stock.take(self._network(spec), spec.ephemeral_storage_mb)
+            tmp = snapshots.tmp_in(spec.snapshot) if spec.snapshot is not None else None
+            blank = await stock.take(self._network(spec), spec.ephemeral_storage_mb, tmp)
             acquire = holdings.acquire
             try:
                 held = await self._in(
@@ -223,7 +226,62 @@ class OciEngine:
         except BaseException:
             self._images.release(spec.image)
             raise
-        return OciSandbox(held, self)
+        sandbox = OciSandbox(held, self)
+        if spec.snapshot is not None:
+            try:
+                await self._restore(held, spec.snapshot)
+            except BaseException:
+                await sandbox.destroy()
+                raise
+        return sandbox
+
+    async def _restore(self, held: Holdings, snapshot: Path) -> None:
+        """Have criu make the snapshot's processes in a sandbox that has none but its keeper."""
+        child, group, port = held.blank.child, held.blank.group, held.blank.port
+        memory = held.run / snapshots.MEMORY  # where criu looks for it, and nobody else once it is mapped
+        try:
+            memory.hardlink_to(snapshot / snapshots.MEMORY)
+            task = snapshots.restore(child.pid, group.doors, snapshot, held.directory, port.address if port else "")
+            await self._criu(task, snapshot)
+        except OSError as error:
+            raise SandboxFailed(f"cannot restore the snapshot {snapshot}: {error}") from error
+        finally:
+            memory.unlink(missing_ok=True)
+
+    async def take_snapshot(self, held: Holdings, directory: Path) -> None:
+        """See `Sandbox.take_snapshot`."""
+        child, group = held.blank.child, held.blank.group
+        _, instance = self._ready()
+        try:
+            number = await asyncio.to_thread(snapshots.begin, directory, child.pid)
+            await self._criu(snapshots.dump(child.pid, group.doors, directory, number), directory)
+            finish, tmp_mb = snapshots.finish, held.spec.ephemeral_storage_mb
+            await asyncio.to_thread(finish, directory, child.pid, tmp_mb, instance.templates)
+            address = held.blank.port.address if held.blank.port else ""
+            await asyncio.to_thread(snapshots.seal, directory, number, address, self._settings.bundle)
+        except BaseException as error:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            if isinstance(error, (OSError, ValueError, IndexError)):
+                raise SandboxFailed(f"cannot take a snapshot of sandbox {held.spec.sandbox_id}: {error}") from error
+            raise
+
+    def can_start_from(self, snapshot: Path) -> bool:
+        """See `Engine.can_start_from`."""
+        return snapshots.is_usable(snapshot, self._settings.bundle)
+
+    def why_no_snapshots(self) -> str | None:
+        """See `Engine.why_no_snapshots`."""
+        return snapshots.unavailable() if self._users is None else "without root none can be taken"
+
+    async def _criu(self, task: snapshots.Task, snapshot: Path) -> None:
+        criu = await asyncio.to_thread(snapshots.find)
+        if isinstance(criu, str):
+            raise SandboxFailed(f"cannot use the snapshot {snapshot}: {criu}")
+        assert self._spawner is not None
+        status = await self._spawner.run(task.message(criu))
+        if status != 0:
+            words = await asyncio.to_thread(snapshots.last_words, task.work)
+            raise SandboxFailed(f"cannot {task.arguments[0]} the snapshot {snapshot}: criu {criu.version}: {words}")
 
     def _network(self, spec: SandboxSpec) -> str:
         if self._users is None:

@@ -16,6 +16,7 @@ from bootstrap.wire import LOG_NAME
 from rie.engine import inside
 from rie.engine.base import SandboxSpec
 from rie.engine.instance import Instance
+from rie.engine.oci import snapshots
 from rie.engine.oci.stock import Blank
 from rie.engine.settings import EngineSettings
 from rie.errors import DiskFull, SandboxFailed
@@ -126,6 +127,8 @@ def _message(held: Holdings, layers: Sequence[Path], settings: EngineSettings) -
         "open_files": spec.open_files,
         "environment": inside.environment(spec, watches_memory=held.blank.group.memory is None),
         "argv": list(spec.argv),
+        "is_kept": spec.is_template or spec.snapshot is not None,
+        "keeps": snapshots.number_in(spec.snapshot) if spec.snapshot is not None else 0,
         "pids": spec.pids if held.blank.group.pids is None else 0,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rie.engine import front
@@ -83,6 +84,10 @@ class OciSandbox:
             self._is_frozen = False
             with contextlib.suppress(OSError):
                 self._held.blank.group.thaw()
+
+    async def take_snapshot(self, directory: Path) -> None:
+        """See `Sandbox.take_snapshot`."""
+        await self._engine.take_snapshot(self._held, directory)
 
     async def destroy(self) -> None:
         """See `Sandbox.destroy`; goes on to its end even if the caller is cancelled. Raises HostFault."""

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,27 +47,36 @@ class Spawner:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._begun: asyncio.Future[None] | None = None
-        self._ordered: dict[int, asyncio.Future[Child]] = {}
-        self._children: dict[int, Child] = {}
+        self._ordered: dict[int, asyncio.Future[Any]] = {}
+        self._ends: dict[int, asyncio.Future[int]] = {}  # of the launcher's children, by their number
 
     async def order(
         self, groups: list[str], port: Port | None, device: str, device_options: str, listen: Sequence[tuple[str, int]]
     ) -> Child:
         """Have a sandbox begun, as launcher.blank.Order has it. Raises EngineUnavailable."""
+        child: Child = await self._send(
+            {
+                "groups": groups,
+                "port": asdict(port) if port else None,
+                "device": device,
+                "device_options": device_options,
+                "listen": list(listen),
+            }
+        )
+        return child
+
+    async def run(self, task: Mapping[str, object]) -> int:
+        """Have criu do something, as launcher.checkpoint.Task has it; its wait status. Raises EngineUnavailable."""
+        ended: asyncio.Future[int] = await self._send({"task": task})
+        return await ended
+
+    async def _send(self, message: dict[str, object]) -> Any:
         control = await self._running()
         number = next(self._numbers)
-        made: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+        made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._ordered[number] = made
-        message = {
-            "number": number,
-            "groups": groups,
-            "port": asdict(port) if port else None,
-            "device": device,
-            "device_options": device_options,
-            "listen": list(listen),
-        }
         try:
-            control.send(json.dumps(message).encode())
+            control.send(json.dumps({**message, "number": number}).encode())
         except OSError as error:
             self._lost(f"it does not take orders: {error}")
         return await made
@@ -145,17 +154,22 @@ class Spawner:
                 if self._begun is not None and not self._begun.done():
                     self._begun.set_result(None)
             case "made":
-                ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                ended = self._end_of(message["pid"])
                 child = Child(_host_pid(fds[0]), fds[0], socket.socket(fileno=fds[1]), ended)
-                self._children[message["pid"]] = child
                 self._ordered.pop(message["number"]).set_result(child)
+            case "runs":
+                self._ordered.pop(message["number"]).set_result(self._end_of(message["pid"]))
             case "failed":
                 error = EngineUnavailable(f"cannot start sandboxes: {message['why']}")
                 self._ordered.pop(message["number"]).set_exception(error)
             case "ended":
-                gone = self._children.pop(message["pid"], None)
-                if gone is not None and not gone.ended.done():
-                    gone.ended.set_result(message["status"])
+                gone = self._ends.pop(message["pid"], None)
+                if gone is not None and not gone.done():
+                    gone.set_result(message["status"])
+
+    def _end_of(self, pid: int) -> asyncio.Future[int]:
+        ended = self._ends[pid] = asyncio.get_running_loop().create_future()
+        return ended
 
     def _lost(self, why: str) -> None:
         """Whatever ended the launcher ended its children."""
@@ -170,10 +184,10 @@ class Spawner:
         for made in ordered.values():
             if not made.done():
                 made.set_exception(EngineUnavailable(f"cannot start sandboxes: the launcher is gone: {why}"))
-        children, self._children = self._children, {}
-        for child in children.values():
-            if not child.ended.done():
-                child.ended.set_result(KILLED)
+        ends, self._ends = self._ends, {}
+        for ended in ends.values():
+            if not ended.done():
+                ended.set_result(KILLED)
         if self._process is not None:
             process, self._process = self._process, None
             process.kill()

@@ -8,7 +8,8 @@ import itertools
 import os
 import signal
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rie.engine.instance import Instance
 from rie.engine.oci import disks
@@ -69,11 +70,15 @@ class Stock:
         self._making: set[asyncio.Task[Blank]] = set()
         self._is_closed = False
 
-    async def take(self, network: str, tmp_mb: int) -> Blank:
+    async def take(self, network: str, tmp_mb: int, tmp: Path | None = None) -> Blank:
         """A blank sandbox on a network, with a /tmp of that size if there is a loop device for it.
+
+        `tmp` is a file system to copy, where it shall not be empty; none of that are kept ready.
 
         Raises EngineUnavailable, HostFault, SandboxFailed.
         """
+        if tmp is not None:
+            return await self._make(network, tmp_mb, tmp)
         self._wanted = (network, tmp_mb)
         self._takes += 1
         if self._size and not self._is_closed and (self._filling is None or self._filling.done()):
@@ -118,14 +123,14 @@ class Stock:
         ready, self._ready = self._ready, []
         await asyncio.gather(*(self.give_back(blank) for blank in ready), return_exceptions=True)
 
-    async def _make(self, network: str, tmp_mb: int) -> Blank:
-        making = asyncio.get_running_loop().create_task(self._order(network, tmp_mb))
+    async def _make(self, network: str, tmp_mb: int, tmp: Path | None = None) -> Blank:
+        making = asyncio.get_running_loop().create_task(self._order(network, tmp_mb, tmp))
         self._making.add(making)
         making.add_done_callback(self._making.discard)
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            making.add_done_callback(self._keep)
+            making.add_done_callback(self._keep if tmp is None else self._drop)
             raise
 
     def _keep(self, done: asyncio.Task[Blank]) -> None:
@@ -133,11 +138,16 @@ class Stock:
         if not done.cancelled() and done.exception() is None:
             self._ready.append(done.result())
 
-    async def _order(self, network: str, tmp_mb: int) -> Blank:
+    def _drop(self, done: asyncio.Task[Blank]) -> None:
+        """What nobody else can use is given back."""
+        if not done.cancelled() and done.exception() is None:
+            self._ready.append(replace(done.result(), tmp_mb=-1))  # fits nobody: gone when the stock is filled next
+
+    async def _order(self, network: str, tmp_mb: int, tmp: Path | None) -> Blank:
         port = await self._networks.take(network)
         name = str(next(self._numbers))
         try:
-            group, device, descriptor = await asyncio.to_thread(self._hold, name, tmp_mb)
+            group, device, descriptor = await asyncio.to_thread(self._hold, name, tmp_mb, tmp)
         except BaseException:
             self._networks.give_back(network, port)
             raise
@@ -157,9 +167,9 @@ class Stock:
             if descriptor >= 0:
                 os.close(descriptor)  # mounted now, or not wanted
 
-    def _hold(self, name: str, tmp_mb: int) -> tuple[Group, str, int]:
+    def _hold(self, name: str, tmp_mb: int, tmp: Path | None) -> tuple[Group, str, int]:
         """Make the control groups and the file system. Blocks."""
-        device, descriptor = disks.attach(self._instance.directory, tmp_mb, self._instance.templates, name)
+        device, descriptor = disks.attach(self._instance.directory, tmp_mb, self._instance.templates, name, tmp)
         try:
             return self._groups.make(self._instance.token, name), device, descriptor
         except BaseException:

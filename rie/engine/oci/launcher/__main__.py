@@ -20,7 +20,7 @@ import sys
 from bootstrap.quick import signal
 from bootstrap.wire import ENTRYPOINT
 
-from . import blank, kernel, plan, seccomp, userns
+from . import blank, checkpoint, kernel, plan, seccomp, userns
 from .operations import Bind, Memory
 
 TYPE_CHECKING = False
@@ -66,6 +66,9 @@ class Launcher:
         if not message:
             return False
         order = json.loads(message)
+        if "task" in order:
+            self._run(order["number"], checkpoint.Task(**order["task"]))
+            return True
         port = blank.Port(**order["port"]) if order["port"] else None
         listen = [(address, number) for address, number in order["listen"]]
         try:
@@ -96,6 +99,19 @@ class Launcher:
         os.close(pidfd)
         ours.close()
         theirs.close()
+
+    def _run(self, number: int, task: checkpoint.Task) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._send({"kind": "failed", "number": number, "why": str(error)})
+            return
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            checkpoint.run(task)
+        self._send({"kind": "runs", "number": number, "pid": pid})
 
     def _reap(self) -> None:
         while True:

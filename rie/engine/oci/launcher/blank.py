@@ -15,7 +15,7 @@ import sys
 from bootstrap.records import Record
 from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENTRYPOINT
 
-from . import kernel, plan, userns
+from . import checkpoint, kernel, plan, seccomp, userns
 from .netlink import Link
 from .operations import Disk, Memory, Processes
 
@@ -80,17 +80,27 @@ def live(channel: int, order: Order, kit: Kit) -> "NoReturn":
             # A function that is the same user as the bootstrap must not find the door and the log: they are no place in
             # the sandbox then, but a descriptor of the bootstrap's.
             run = kernel.clone_tree(sandbox.run) if rootless and not rootless.has_own_user else -1
-            for operation in plan.plan(sandbox, kit.stage, kit.program, rootless):
+            for operation in plan.plan(sandbox, kit.stage, _filter(sandbox, kit), rootless):
                 operation.execute()
             _settle(channel, run)
-            os.write(channel, STARTED)
-            os.close(channel)
-            status = _become(sandbox, kit.has_bootstrap, run)
+            if sandbox.is_kept:
+                status = checkpoint.keep(sandbox, (channel, STARTED))
+            else:
+                os.write(channel, STARTED)
+                os.close(channel)
+                status = _become(sandbox, kit.has_bootstrap, run)
     except BaseException as error:
         text = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
         _say(channel, ERROR + text.replace("\n", " ").encode("utf-8", "replace")[:2000] + b"\n")
     finally:
         os._exit(status)
+
+
+def _filter(sandbox: plan.Sandbox, kit: Kit) -> kernel.Filter:
+    """Of who will be a snapshot another one, which what is made from it has, too."""
+    if not sandbox.is_kept or sandbox.keeps:
+        return kit.program
+    return kernel.filter_of(seccomp.program(os.uname().machine, keeps_pages=True))
 
 
 def _prepare(order: Order, kit: Kit) -> "plan.Rootless | None":

@@ -5,7 +5,7 @@ import os
 import struct
 
 # Numbers: linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h.
-RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 17, 20, 24
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE = 16, 17, 20, 21, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x200, 0x400
 NLMSG_ERROR = 2
 IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD = 3, 10, 18, 20, 28
@@ -68,6 +68,11 @@ class Link:
         body = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, RT_SCOPE_UNIVERSE, index)
         flags = NLM_F_CREATE | NLM_F_EXCL
         self._change(RTM_NEWADDR, flags, body, _attribute(IFA_LOCAL, raw) + _attribute(IFA_ADDRESS, raw))
+
+    def remove_address(self, index: int, address: str, prefix: int) -> None:
+        """Take it away again."""
+        body = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, RT_SCOPE_UNIVERSE, index)
+        self._change(RTM_DELADDR, 0, body, _attribute(IFA_LOCAL, socket.inet_aton(address)))
 
     def add_default_route(self, gateway: str) -> None:
         """Send what is for nobody here to a gateway."""

@@ -145,6 +145,21 @@ class Memory(Record):
         kernel.mount("tmpfs", self.target, "tmpfs", self.flags, self.options)
 
 
+class Place(Record):
+    """An empty directory, for a mount."""
+
+    path: str
+
+    def describe(self) -> str:
+        """One line."""
+        return f"mkdir {self.path}"
+
+    def execute(self) -> None:
+        """Everybody may pass, whatever the umask."""
+        os.mkdir(self.path)
+        os.chmod(self.path, 0o755)
+
+
 class Processes(Record):
     """A /proc of this PID namespace; what tells of the host is hidden, what changes it read-only.
 

@@ -21,6 +21,7 @@ from .operations import (
     Move,
     Overlay,
     Pivot,
+    Place,
     ProcessCount,
     Seccomp,
     Users,
@@ -84,6 +85,8 @@ class Sandbox(Record):
     open_files: int
     environment: "dict[str, str]"
     argv: "list[str]"
+    is_kept: bool = False  # its bootstrap is, or comes from, a snapshot (launcher.checkpoint)
+    keeps: int = 0  # the bootstrap's number in the snapshot, 0 if it has to be started
     pids: int = 0
 
 
@@ -108,6 +111,9 @@ def plan(
         # One /dev for all: nobody can write into it, and devices work on a read-only mount.
         Bind(stage.devices, f"{root}/dev", kernel.MS_REC | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC),
     ]
+    if sandbox.is_kept:
+        # criu keeps there what it has found out of the kernel, and on nothing but a tmpfs.
+        operations += [Memory(f"{root}/run", "size=64k,mode=0755"), Place(root + DIR_IN_SANDBOX)]
     operations += [_given(source, target, root, stage.skeleton, overlay) for source, target in sandbox.given]
     # After what lies over the image, which may be the directory above.
     operations.append(Bind(sandbox.bundle, root + BUNDLE, kernel.MS_RDONLY | NOSUID_NODEV))

@@ -13,8 +13,8 @@ AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_BIT = 0x40000000
 NEWEST = 466  # the highest number that the list knows; what is above did not exist when it was made
 RULED = {
-    "x86_64": {"clone": 56, "clone3": 435, "personality": 135, "socket": 41},
-    "aarch64": {"clone": 220, "clone3": 435, "personality": 92, "socket": 198},
+    "x86_64": {"clone": 56, "clone3": 435, "personality": 135, "socket": 41, "madvise": 28},
+    "aarch64": {"clone": 220, "clone3": 435, "personality": 92, "socket": 198, "madvise": 233},
 }
 # What could hold up a first process that is the same user: its limits, its share of the processor, signals.
 OF_A_PROCESS = {
@@ -33,16 +33,19 @@ NAMESPACES = 0x7E020000
 PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Docker's: Linux, its 32-bit and UNAME26 forms, and "tell me"
 FAMILIES = (1, 2, 10, 16)  # UNIX, INET, INET6, NETLINK; the others are drivers' and file systems' business
 
+DONT_NEED = (4, 24)  # MADV_DONTNEED and its like for locked pages
+
 LOAD, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-NUMBER, ARCHITECTURE, ARGUMENTS, SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in struct seccomp_data
+NUMBER, ARCHITECTURE, ARGUMENTS, SECOND_ARGUMENT, THIRD = 0, 4, 16, 24, 32  # offsets in struct seccomp_data
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 
 
-def program(machine: str, guards_first: bool = False, shows_memory: bool = False) -> bytes:
+def program(machine: str, guards_first: bool = False, shows_memory: bool = False, keeps_pages: bool = False) -> bytes:
     """The filter for "x86_64" or "aarch64". Raises KeyError for another machine.
 
     `guards_first` keeps off the sandbox's first process, where it is the same user as the others; `shows_memory` allows
-    no memory but that which the kernel adds to a process, where nobody else counts it.
+    no memory but that which the kernel adds to a process, where nobody else counts it; `keeps_pages`: nobody may give
+    back pages and expect zeros in their place (rie.engine.oci.sharing).
     """
     ruled = RULED[machine]
     listed = syscalls.numbers(machine)
@@ -60,6 +63,10 @@ def program(machine: str, guards_first: bool = False, shows_memory: bool = False
     code += _when(ruled["clone"], [(LOAD, 0, 0, ARGUMENTS), (JUMP_SET, 0, 1, NAMESPACES), *_refuse(errno.EPERM)])
     code += _when(ruled["personality"], _one_of(PERSONALITIES, errno.EPERM))
     code += _when(ruled["socket"], _one_of(FAMILIES, errno.EAFNOSUPPORT))
+    if keeps_pages:
+        checks = [(JUMP_EQUAL, len(DONT_NEED) - place - 1, 0, value) for place, value in enumerate(DONT_NEED[:-1])]
+        checks.append((JUMP_EQUAL, 0, 1, DONT_NEED[-1]))
+        code += _when(ruled["madvise"], [(LOAD, 0, 0, THIRD), *checks, *_refuse(errno.EINVAL)])
     if guards_first:
         code += _guard(machine)
     code += _search(_ranges(numbers))
