@@ -17,7 +17,9 @@ Engine = Annotated[
     ),
 ]
 Data = Annotated[Path | None, typer.Option(help="Where functions, logs and sandboxes are kept.")]
-Idle = Annotated[float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: 600]")]
+Idle = Annotated[
+    float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: what its calls teach, or 600]")
+]
 Concurrency = Annotated[int | None, typer.Option(help="Invocations that may run at a time. [default: 1000]")]
 Memory = Annotated[
     int | None,

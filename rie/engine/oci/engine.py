@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -29,10 +29,11 @@ from rie.engine.oci.stock import Blank, Stock
 from rie.engine.passages import through_the_manager, url_inside
 from rie.engine.roster import Roster
 from rie.engine.settings import EngineSettings
-from rie.errors import EngineUnavailable, HostFault, SettingsError
+from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SettingsError
 from rie.limits import storage
 from rie.limits.groups import Groups
 from rie.model.image import Image
+from rie.rootfs.collect import Spared
 
 CALLS = 8
 PULLS = 4
@@ -62,6 +63,9 @@ class Images(Protocol):
 
     def release(self, image: Image) -> None:
         """One user less."""
+
+    def collect(self, keep: Iterable[str], spared: Spared) -> int:
+        """Remove all but those digests, those held or mounted, and those spared; the bytes freed."""
 
 
 def unavailable() -> str | None:
@@ -157,6 +161,11 @@ class OciEngine:
         source = self._borrowed if image.reference.startswith(LOCAL) else self._images
         await self._in(self._pulls, lambda: source.prepare(image, on_progress))
 
+    async def collect(self, keep: Iterable[Image], spare_bytes: int, recent_s: float) -> int:
+        """See `Engine.collect`."""
+        kept = list(keep)
+        return await self._in(self._calls, lambda: self._collect(kept, Spared(spare_bytes, recent_s)))
+
     async def start(self, spec: SandboxSpec) -> OciSandbox:
         """See `Engine.start`; at most 16 at a time, the others wait."""
         return await self._roster.start(spec.sandbox_id, lambda: self._start(spec))
@@ -222,6 +231,14 @@ class OciEngine:
         if spec.network is not None:
             raise EngineUnavailable(f"cannot plug a sandbox into network {spec.network}: without root there is none")
         return PASSAGES if self._settings.network == OUTBOUND else NONE
+
+    def _collect(self, keep: list[Image], spared: Spared) -> int:
+        digests = []
+        for image in keep:
+            with suppress(ImageNotFound):  # it has to be taken over anew before it can start
+                own = self._borrowed.own(image) if image.reference.startswith(LOCAL) else image
+                digests.append(own.digest)
+        return self._images.collect(digests, spared)
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[[], T], *, at_close: bool = False) -> T:
         if self._roster.is_closed and not at_close:
