@@ -73,6 +73,15 @@ def _field_kb(status: bytes, name: bytes) -> int:
     return int(status[at + len(name) : status.index(b"kB", at)]) if at >= 0 else 0
 
 
+def proportional_kb(pids: "list[int]") -> int:
+    """What living processes hold, added up, where pages that several share count once; all of it if that is secret."""
+    total_kb = 0
+    for pid in pids:
+        rollup = read(f"/proc/{pid}/smaps_rollup")
+        total_kb += _field_kb(rollup, b"\nPss:") if rollup else _field_kb(read(f"/proc/{pid}/status"), b"\nVmRSS:")
+    return total_kb
+
+
 def others() -> "list[int]":
     """Every process that is seen here but ours."""
     own = str(os.getpid())

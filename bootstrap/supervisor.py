@@ -177,7 +177,11 @@ class Supervisor:
         """
         held_kb = memory.files_kb("/tmp") if self._settings.is_managed else 0
         pids = memory.others() if self._settings.is_managed else self._processes()
-        if self._gauge.resident_kb(pids) + held_kb <= self.watched_mb * 1024:
+        allowed_kb = self.watched_mb * 1024 - held_kb
+        if self._gauge.resident_kb(pids) <= allowed_kb:
+            return False
+        # What processes share counts once for each so far; asking for more than that takes the kernel milliseconds.
+        if self._settings.is_managed and memory.proportional_kb(pids) <= allowed_kb:
             return False
         self._was_killed_for_memory = True
         self.kill()

@@ -73,7 +73,8 @@ def living(has_more_ids: bool, groups: tuple[str, ...] = ()) -> Iterator[User]:
         os.chmod(place, 0o755)
         user = User(home, has_more_ids, groups)
         yield user
-        removed = user.run("rm", "-rf", *map(str, home.iterdir()))
+        # Outside of the groups: version 2 lets nobody into one that has groups below it by now.
+        removed = User(home, has_more_ids).run("rm", "-rf", *map(str, home.iterdir()))
         assert removed.returncode == 0, removed.stderr
 
 

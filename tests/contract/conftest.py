@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import time
@@ -98,7 +99,10 @@ class Case:
         if isinstance(sandbox, StubSandbox):
             sandbox.crash()
         elif isinstance(sandbox, OciSandbox):
-            os.kill(sandbox.pid, signal.SIGKILL)
+            process = os.pidfd_open(sandbox.pid)
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], 20)  # on a busy machine what was killed goes on answering for a moment
+            os.close(process)
         else:
             docker("kill", container_of(self.settings.owner, sandbox.sandbox_id))
 

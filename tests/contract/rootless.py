@@ -103,6 +103,10 @@ class Scenarios:
         answer = await (await connect(sandbox)).invoke({"hold-in-children": [90, 4]})
         return answer.json()["errorMessage"]
 
+    async def memory_that_is_shared(self) -> Any:
+        """Ten processes with the same forty megabytes hold forty."""
+        return await self._ask({"share-with-children": [10, 40]})
+
     async def memory_of_files(self) -> Any:
         """What is in /tmp counts."""
         sandbox = await self._start("probe")

@@ -149,6 +149,24 @@ def hold(megabytes):
     return len(block)
 
 
+def share_with_children(many):
+    """So many children that hold the same megabytes as we, for longer than a look at it takes; then they are gone."""
+    count, megabytes = many
+    block = bytearray(b"x") * (megabytes * 1048576)
+    children = []
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+    time.sleep(0.5)
+    for child in children:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    return len(block)
+
+
 def hold_in_children(many):
     """So many processes, each the child of one that has ended, which hold so many megabytes each."""
     count, megabytes = many
@@ -183,6 +201,7 @@ VERBS = {
     "attempt-memfd": lambda _: attempt(lambda: os.memfd_create("x")),
     "list": lambda path: sorted(os.listdir(path)),
     "hold": hold,
+    "share-with-children": share_with_children,
     "hold-in-children": hold_in_children,
     "allocate": allocate,
     "attempt-write": lambda path: attempt(lambda: write(path, 0)),

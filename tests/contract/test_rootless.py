@@ -155,6 +155,7 @@ def test_memory_beyond_the_limit_is_told_as_such(found: dict[str, Any]) -> None:
 def test_memory_of_all_processes_and_of_tmp_counts(found: dict[str, Any]) -> None:
     assert "signal: killed" in found["memory_of_many"]
     assert found["memory_of_nobody"] == [{"attempt-memfd": REFUSED}]
+    assert found["memory_that_is_shared"] == [{"share-with-children": 40 * MB}]
     first, second = found["memory_of_files"]
     assert first == {"fill-tmp": None} and "signal: killed" in second
 

@@ -54,6 +54,8 @@ def test_a_function_of_the_bootstraps_user_finds_neither_door_nor_capability() -
     assert RUN in [operation.target for operation in apart if isinstance(operation, Bind)]
     assert Capabilities(()) in shared and Closed() in shared
     assert Capabilities((5, 6, 7)) in apart and Closed() not in apart
+    watching = operations(True, environment={ENV_MEMORY_LIMIT: "128"})
+    assert Capabilities((5, 6, 7, 19)) in watching
 
 
 def test_overlays_take_the_marks_that_users_may_set() -> None:

@@ -1,7 +1,7 @@
 """What is to be done for one sandbox, in order: decided here from its specification, without doing anything (pure)."""
 
 from bootstrap.records import Record
-from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX
+from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENV_MEMORY_LIMIT
 
 from . import kernel
 from .operations import (
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 # The bootstrap starts as root, gives the function another user, and kills what is left of it. Nothing else.
 KILL, SETGID, SETUID = 5, 6, 7
+SYS_PTRACE = 19  # where it watches the function's memory: to be told what of it is shared
 ROOTLESS_SCORE = 900  # of 1,000; without a control group nothing else keeps the kernel from killing the manager first
 # The places of a sandbox that are ours, below its root; the skeleton, the topmost layer, has them as plain directories
 # and files, so that nothing of the image can stand there, and no link of it can lead us elsewhere.
@@ -137,7 +138,8 @@ def _of_users(sandbox: Sandbox, rootless: Rootless) -> "list[Operation]":
     if sandbox.pids:
         operations.append(ProcessCount(sandbox.pids))
     if rootless.has_own_user:
-        return [*operations, Capabilities((KILL, SETGID, SETUID))]
+        watching = (SYS_PTRACE,) if ENV_MEMORY_LIMIT in sandbox.environment else ()
+        return [*operations, Capabilities((KILL, SETGID, SETUID, *watching))]
     return [*operations, Capabilities(()), Closed()]
 
 
