@@ -212,8 +212,9 @@ class Connection(asyncio.Protocol):
         self.touched_at = time.monotonic()
         line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"  # type: ignore[call-overload]
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        hang_up = "" if request.keep_alive else "Connection: close\r\n"
-        return f"{line}{_date()}{hang_up}{fields}"
+        stay = "" if request.is_http_1_1 else "Connection: keep-alive\r\n"  # HTTP/1.0 has to be told
+        connection = stay if request.keep_alive else "Connection: close\r\n"
+        return f"{line}{_date()}{connection}{fields}"
 
     def _answered(self) -> None:
         request, self._request = self._request, None

@@ -128,14 +128,13 @@ def as_told(error: Exception) -> ServiceError:
 
 def _success(request: InvokeRequest, outcome: Outcome | None) -> tuple[int, list[tuple[str, str]], bytes]:
     durable = [(DURABLE, outcome.durable_execution_arn)] if outcome and outcome.durable_execution_arn else []
+    told = [(wire.REQUEST_ID, request.request_id), ("x-amzn-Remapped-Content-Length", "0"), *durable]
     if outcome is None or request.invocation_type == "Event":
         status = 202 if request.invocation_type == "Event" else 204
-        return status, [(wire.REQUEST_ID, request.request_id), *durable], b""
+        return status, [*told, (wire.TRACE_ID, request.trace_id)], b""
     headers = [
-        *durable,
         ("Content-Type", "application/json"),
-        (wire.REQUEST_ID, request.request_id),
-        ("x-amzn-Remapped-Content-Length", "0"),
+        *told,
         (wire.EXECUTED_VERSION, outcome.executed_version),
         (wire.TRACE_ID, outcome.trace_id),
     ]

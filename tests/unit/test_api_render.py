@@ -66,7 +66,7 @@ def test_a_structure_may_be_the_whole_body() -> None:
 
 def test_the_status_is_the_models_or_the_answers_own() -> None:
     assert answered("CreateFunction", {})[0] == 201
-    assert answered("DeleteFunction", {}) == (204, {"x-amzn-RequestId": "id"}, None)
+    assert answered("DeleteFunction", {}) == (204, {"x-amzn-RequestId": "id", "Content-Type": "application/json"}, None)
     status, headers, body = render(
         operation_model("Invoke"), {"StatusCode": 202, "ExecutedVersion": "1", "Payload": b"x"}, "id"
     )
