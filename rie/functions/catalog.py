@@ -205,6 +205,10 @@ class Catalog:
 
         self._change(key, decide)
 
+    def revise(self, key: FunctionKey, version: str) -> None:
+        """Give a version a new RevisionId, though nothing changes in it. Ignored if it is gone."""
+        self._commit(key, lambda current: replace(current, revision_id=_random_id()), version)
+
     def mark_deployed(self, key: FunctionKey, configuration_id: str, image: Image | None = None) -> None:
         """The configuration can serve, on `image`. Ignored if it is not the newest any more, or was settled before."""
         self._settle(key, configuration_id, lambda function: records.deployed(function, _random_id(), image))

@@ -117,7 +117,10 @@ class Reservations:
         return self.quota.concurrency - sum(reserved.values()) - provisioned
 
     def provision(self, key: FunctionKey, qualifier: str, slots: int) -> Progress:
-        """Ask for slots with environments that are started ahead, instead of those that were asked for before."""
+        """Ask for slots with environments that are started ahead, instead of those that were asked for before.
+
+        The version that gets them gets a new RevisionId, as when they are ready at the service (lambda.md §1.13).
+        """
         if qualifier == LATEST:
             raise faults.refused("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
         with self._ledger.exclusively():
@@ -125,7 +128,9 @@ class Reservations:
             self._check_conflicts(key, qualifier)
             self._check_room(key, qualifier, slots)
             record = Provisioned(slots, str(uuid.uuid4()), with_seconds(self._clock.now()))
-            return Progress(self._ledger.put(PROVISIONED, place_of(key, qualifier), record))
+            made = Progress(self._ledger.put(PROVISIONED, place_of(key, qualifier), record))
+        self._catalog.revise(key, self._version(key, qualifier))
+        return made
 
     def progress(self, key: FunctionKey, qualifier: str) -> Progress:
         """What was asked for, and how far it is."""

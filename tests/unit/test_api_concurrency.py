@@ -123,6 +123,21 @@ def test_provisioned_concurrency_goes_from_in_progress_to_ready(world: World) ->
     assert failure(progress(world)) == (404, "ProvisionedConcurrencyConfigNotFoundException", expected)
 
 
+@pytest.mark.parametrize("qualifier", ["1", "live"])
+def test_the_version_that_is_provisioned_gets_a_new_revision(world: World, qualifier: str) -> None:
+    def revisions() -> list[str]:
+        paths = (
+            f"{FUNCTIONS}/f/configuration",
+            f"{FUNCTIONS}/f/configuration?Qualifier=1",
+            f"{FUNCTIONS}/f/aliases/live",
+        )
+        return [world.call("GET", path).json["RevisionId"] for path in paths]
+
+    before = revisions()
+    assert provision(world, 1, qualifier).status_code == 202
+    assert [one == other for one, other in zip(before, revisions(), strict=True)] == [True, False, True]
+
+
 def test_a_failure_is_told_with_its_reason(world: World) -> None:
     provision(world, 1)
     world.allocations[token(world)] = Allocation("1", 1, 0, "FAILED", "FUNCTION_ERROR_INIT_FAILURE")
