@@ -54,6 +54,8 @@ def test_lists_and_booleans_in_the_query() -> None:
 def test_blobs_in_a_body_are_base64_and_instants_are_numbers() -> None:
     body = b'{"ZipFile": "AAH/"}'
     assert parsed("UpdateFunctionCode", labels={"FunctionName": "f"}, body=body)["ZipFile"] == b"\x00\x01\xff"
+    lines = b'{"ZipFile": "AA\\r\\nH/\\n"}'
+    assert parsed("UpdateFunctionCode", labels={"FunctionName": "f"}, body=lines)["ZipFile"] == b"\x00\x01\xff"
     stamp = b'{"StartingPositionTimestamp": 1764037614.5}'
     instant = datetime(2025, 11, 25, 2, 26, 54, 500000, tzinfo=UTC)
     assert parsed("CreateEventSourceMapping", body=stamp)["StartingPositionTimestamp"] == instant
