@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import api, emulator, events, machine, oci, pull, report
+from bench import api, emulator, events, keepalive, machine, oci, pull, report
 from bench.client import CallFailed
 from bench.effort import Effort
 from bench.figures import Report
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Report]] = {
     "events": events.run,
     "pull": pull.run,
     "oci": oci.run,
+    "keepalive": keepalive.run,
 }
 
 
