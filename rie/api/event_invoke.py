@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rie.api.context import RequestContext
 from rie.api.functions import addressed
-from rie.api.paging import marker, page_size, read_marker
+from rie.api.paging import paged
 from rie.api.parse import Params
 from rie.api.views import View
 from rie.arn import function_arn
@@ -14,8 +14,6 @@ from rie.functions.domain import Domain
 from rie.functions.event_invoke import Wanted
 from rie.model.event import EventInvokeConfig
 from rie.model.function import LATEST, FunctionKey
-
-_MARKER = "event-invoke-configs"
 
 
 def put_function_event_invoke_config(domain: Domain, context: RequestContext, params: Params) -> View:
@@ -45,14 +43,8 @@ def delete_function_event_invoke_config(domain: Domain, context: RequestContext,
 def list_function_event_invoke_configs(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListFunctionEventInvokeConfigs, by qualifier."""
     key, _ = addressed(context, params)
-    after = read_marker(_MARKER, params)
-    found = [(name, config) for name, config in domain.event_invoke.of_function(key) if after is None or name > after]
-    size = page_size(params)
-    page = found[:size]
-    return {
-        "FunctionEventInvokeConfigs": [_view(key, name, config) for name, config in page],
-        "NextMarker": marker(_MARKER, page[-1][0]) if len(found) > size else None,
-    }
+    page, last = paged("event-invoke-configs", params, domain.event_invoke.of_function(key), lambda each: each[0])
+    return {"FunctionEventInvokeConfigs": [_view(key, name, config) for name, config in page], "NextMarker": last}
 
 
 def _wanted(params: Params) -> Wanted:

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from rie.api.parse import Params
 from rie.errors import ServiceError
+from rie.model.function import LATEST
 
 T = TypeVar("T")
+_LONGEST_NUMBER = 100  # digits; a marker of our own has fewer, and int() refuses thousands
 MAX_PAGE = 50  # functions and versions, however many MaxItems asks for
 
 
@@ -22,16 +24,21 @@ def page_size(params: Params) -> int:
 def paged(
     kind: str, params: Params, items: Sequence[T], name_of: Callable[[T], str], *, longest: int = MAX_PAGE
 ) -> tuple[Sequence[T], str | None]:
-    """The page that is asked for of a whole list, which is in the order of its names, and its NextMarker."""
+    """The page that is asked for of a whole list, whatever order it is in, and its NextMarker."""
+    # In the order that markers are compared in: a list in another would lose items between its pages.
+    in_order = sorted(items, key=lambda item: _rank(name_of(item)))
     after = read_marker(kind, params)
-    start = 0 if after is None else sum(_rank(name_of(item)) <= _rank(after) for item in items)
+    start = 0 if after is None else sum(_rank(name_of(item)) <= _rank(after) for item in in_order)
     end = start + min(int(params.get("MaxItems", longest)), longest)
-    return items[start:end], marker(kind, name_of(items[end - 1]) if end < len(items) else None)
+    return in_order[start:end], marker(kind, name_of(in_order[end - 1]) if end < len(in_order) else None)
 
 
-def _rank(name: str) -> tuple[int, str]:
-    """Versions are in the order of their numbers, $LATEST first; other names as they are spelled."""
-    return (int(name), "") if name.isdecimal() else (0, name)
+def _rank(name: str) -> tuple[int, int, str]:
+    """$LATEST, versions in the order of their numbers, then other names as they are spelled."""
+    if name == LATEST:
+        return 0, 0, ""
+    is_version = name.isdecimal() and len(name) <= _LONGEST_NUMBER
+    return (1, int(name), "") if is_version else (2, 0, name)
 
 
 def marker(kind: str, after: str | None) -> str | None:

@@ -57,9 +57,9 @@ def render(operation: OperationModel, answer: Mapping[str, Any], request_id: str
             payload = value if isinstance(value, bytes) else orjson.dumps(to_json(member, value))
         else:
             body[wire] = to_json(member, value, within=shape.name)
+    headers["Content-Type"] = JSON  # of an empty answer as well, as the service has it
     if status == _NO_CONTENT:
         return status, headers, b""
-    headers["Content-Type"] = JSON
     return status, headers, orjson.dumps(body) if payload is None else payload
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rie.api.context import RequestContext
 from rie.api.functions import addressed
-from rie.api.paging import marker, page_size, read_marker
+from rie.api.paging import paged
 from rie.api.parse import Params
 from rie.api.views import View
 from rie.arn import function_arn
@@ -12,8 +12,6 @@ from rie.functions.domain import Domain
 from rie.functions.urls import UrlChange
 from rie.model.function import FunctionKey
 from rie.model.function_url import BUFFERED, Cors, FunctionUrl
-
-_MARKER = "urls"
 
 
 def create_function_url_config(domain: Domain, context: RequestContext, params: Params) -> View:
@@ -47,14 +45,12 @@ def delete_function_url_config(domain: Domain, context: RequestContext, params: 
 def list_function_url_configs(domain: Domain, context: RequestContext, params: Params) -> View:
     """ListFunctionUrlConfigs: the function's and its aliases'."""
     key, _ = addressed(context, params)
-    after = read_marker(_MARKER, params)
-    found = [each for each in domain.urls.of_function(key) if after is None or (each[0] or "") > after]
-    page = found[: page_size(params)]
+    page, last = paged("urls", params, domain.urls.of_function(key), lambda each: each[0] or "")
     return {
         "FunctionUrlConfigs": [
             {**_view(domain, key, qualifier, url), "InvokeMode": url.invoke_mode or BUFFERED} for qualifier, url in page
         ],
-        "NextMarker": marker(_MARKER, page[-1][0] or "") if len(found) > len(page) else None,
+        "NextMarker": last,
     }
 
 

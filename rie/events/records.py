@@ -11,6 +11,7 @@ import orjson
 from rie.clock import iso_milliseconds
 from rie.events.policy import Condition
 from rie.model.event import Delivery, Event
+from rie.payloads import check_json
 
 MAX_ERROR_MESSAGE = 1_024  # characters of a dead letter's ErrorMessage, AWS limit
 NEVER_RAN = "500"
@@ -100,7 +101,7 @@ def _value(payload: bytes | str) -> object:
     if not payload:
         return {}
     try:
-        orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        check_json(payload if isinstance(payload, bytes) else payload.encode())
+    except ValueError:  # no JSON, or no UTF-8
         return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
     return orjson.Fragment(payload)

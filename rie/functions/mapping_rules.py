@@ -109,16 +109,42 @@ def filters_of(params: Dict[str, Any]) -> tuple[str, ...]:
 def kept_of(params: Dict[str, Any], before: str = "{}") -> str:
     """The members that are only kept, with what was given in them."""
     kept = {**json.loads(before), **{name: params[name] for name in KEPT if name in params}}
-    return json.dumps({name: value for name, value in kept.items() if value not in ("", None)}, default=str)
+    return json.dumps({name: value for name, value in kept.items() if value not in ("", None, {})}, default=str)
+
+
+def is_same_source(one: Mapping, other: Mapping) -> bool:
+    """Whether two mappings read the same: one ARN, or a topic of Kafka clusters that share a server."""
+    if one.source_arn or other.source_arn:
+        return one.source_arn == other.source_arn
+    (servers, topics), (other_servers, other_topics) = _cluster_of(one), _cluster_of(other)
+    return topics == other_topics and not set(servers).isdisjoint(other_servers)
+
+
+def _cluster_of(mapping: Mapping) -> tuple[list[str], list[str]]:
+    """(bootstrap servers, topics) of a self-managed Kafka."""
+    kept = json.loads(mapping.more)
+    endpoints = kept["SelfManagedEventSource"].get("Endpoints", {})
+    return endpoints.get("KAFKA_BOOTSTRAP_SERVERS", []), kept.get("Topics", [])
 
 
 def conflict(existing: Mapping, function_name: str) -> ServiceError:
     """The same source feeds the same function already (409)."""
+    if not existing.source_arn:
+        servers, topics = _cluster_of(existing)
+        what = (
+            f'An event source mapping with event source ("{",".join(servers)}"), '
+            f'function ("{existing.function_arn}"), topics ("{",".join(topics)}")'
+        )
+        return _already(what, existing)
     what = (
         f'An event source mapping with SQS arn (" {existing.source_arn} ") and function (" {function_name} ")'
         if existing.service == "sqs"
         else f'The event source arn (" {existing.source_arn} ") and function (" {function_name} ") provided mapping'
     )
+    return _already(what, existing)
+
+
+def _already(what: str, existing: Mapping) -> ServiceError:
     return ServiceError(
         "ResourceConflictException",
         f"{what} already exists. Please update or delete the existing mapping with UUID {existing.uuid}",

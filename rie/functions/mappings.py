@@ -66,7 +66,7 @@ class EventSourceMappings:
         self._inspect(mapping, function)
         with self._ledger.exclusively():
             for _, each in self._ledger.page(MAPPINGS, key.account, key.region):
-                if mapping.source_arn and each.source_arn == mapping.source_arn and each.key == key:
+                if each.key == key and rules.is_same_source(each, mapping):
                     raise rules.conflict(each, key.name)
             self._ledger.put(MAPPINGS, mapping.place, mapping)
         return mapping

@@ -93,6 +93,7 @@ def check_dead_letter(arn: str) -> None:
 
 def check_together(configuration: Configuration) -> None:
     """Raises ServiceError where members that are fine alone don't go together (lambda.md §1.1, §1.6, §1.10)."""
+    _check_representable(configuration)
     _check_snap_start(configuration)
     for each in configuration.file_systems:
         if configuration.vpc is None or not configuration.vpc.subnet_ids:
@@ -103,6 +104,19 @@ def check_together(configuration: Configuration) -> None:
             f"Function code combined with layers exceeds the maximum allowed size of {MAX_UNPACKED} bytes. "
             f"The actual size is {unpacked} bytes."
         )
+
+
+def _check_representable(configuration: Configuration) -> None:
+    """No argument, variable or path of a process can hold NUL: better told now than at every invocation."""
+    image = configuration.image_config
+    texts = {
+        "Handler": (configuration.handler,),
+        "Environment": tuple((configuration.variables or {}).values()),
+        "ImageConfig": (*(image.entry_point or ()), *(image.command or ()), image.working_directory),
+    }
+    for member, values in texts.items():
+        if any("\0" in value for value in values if value):
+            raise refused(f"{member} cannot contain the character NUL.")
 
 
 def _check_snap_start(configuration: Configuration) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import logging
 import time
@@ -32,6 +31,7 @@ from rie.model.event import Event
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Listener, Outcome
 from rie.model.scope import Scope
+from rie.payloads import check_json
 
 log = logging.getLogger(__name__)
 
@@ -298,7 +298,7 @@ def _checked_payload(body: bytes | None, limit: int, operation: str) -> bytes:
     if not body:
         return b"{}"
     try:
-        orjson.loads(body)
+        check_json(body)
     except orjson.JSONDecodeError as error:
         raise ServiceError("InvalidRequestContentException", _unreadable(body, error)) from None
     return body
@@ -330,10 +330,14 @@ def _check_client_context(text: str) -> None:
         raise ServiceError(
             "InvalidRequestContentException", f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes."
         )
-    if text:
-        try:
-            base64.b64decode(text, validate=True).decode()
-        except (binascii.Error, ValueError):
-            raise ServiceError(
-                "InvalidRequestContentException", "Client context must be valid Base64-encoded JSON."
-            ) from None
+    if text and not _is_client_context(text):
+        raise ServiceError(
+            "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
+        )
+
+
+def _is_client_context(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(base64.b64decode(text, validate=True)), dict)
+    except ValueError:  # of base64, UTF-8 and JSON alike
+        return False

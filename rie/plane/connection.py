@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from rie.iam.sigv4 import Sent
+from rie.plane.dates import date_line
 
 if TYPE_CHECKING:
     from rie.plane.listener import Listener
@@ -212,8 +212,9 @@ class Connection(asyncio.Protocol):
         self.touched_at = time.monotonic()
         line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"  # type: ignore[call-overload]
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        hang_up = "" if request.keep_alive else "Connection: close\r\n"
-        return f"{line}{_date()}{hang_up}{fields}"
+        stay = "" if request.is_http_1_1 else "Connection: keep-alive\r\n"  # HTTP/1.0 has to be told
+        connection = stay if request.keep_alive else "Connection: close\r\n"
+        return f"{line}{date_line()}{connection}{fields}"
 
     def _answered(self) -> None:
         request, self._request = self._request, None
@@ -358,8 +359,12 @@ class Connection(asyncio.Protocol):
         """The request asks for HTTP/2 or a WebSocket: answered in HTTP/1.1, as whoever doesn't know it may."""
         request = self._coming
         self._parser = httptools.HttpRequestParser(self)
-        if request is None or request.method == "CONNECT" or "transfer-encoding" in request.headers:
+        if request is None or request.method == "CONNECT":
             self.refuse(501, "only HTTP/1.1 is spoken here")
+            return
+        if "transfer-encoding" in request.headers:
+            self._coming = None
+            self.data_received(_without_offer(request, self._target) + rest)
             return
         request.keep_alive = "close" not in request.headers.get("connection", "").lower()
         self._owed = int(request.headers.get("content-length", "0"))
@@ -376,22 +381,17 @@ class Connection(asyncio.Protocol):
                 self.data_received(rest)
 
 
+def _without_offer(request: Request, target: bytes) -> bytes:
+    """The head of a request as it would have come from someone who offers no other protocol."""
+    closes = "close" in request.headers.get("connection", "").lower()
+    told = {**request.headers, "connection": "close" if closes else "keep-alive"}
+    left = [f"{name}: {value}\r\n" for name, value in told.items() if name not in ("upgrade", "expect")]
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), target, "".join(left).encode("latin-1"))
+
+
 def _origin_form(target: str) -> str:
     """The target as it is sent to servers, of one that is sent to proxies; `*` stays."""
     if target == "*":
         return target
     parts = urlsplit(target)
     return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-
-
-_dated_at = 0
-_date_line = ""
-
-
-def _date() -> str:
-    global _dated_at, _date_line
-    now = int(time.time())
-    if now != _dated_at:
-        _dated_at = now
-        _date_line = f"Date: {formatdate(now, usegmt=True)}\r\n"
-    return _date_line

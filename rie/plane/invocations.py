@@ -59,7 +59,7 @@ class Invocations:
         try:
             identity = self._gate.identify_now(request.sent, request.body)
             call = _read(request, request_id, identity, *PATHS[0])
-            if not self._invoker.offer(call, lambda error: _accepted(error, exchange, request_id)):
+            if not self._invoker.offer(call, lambda error: _accepted(error, exchange, call)):
                 return self._start(call, exchange)
         except Exception as error:
             # Later: an answer from within would begin the next of many requests that came at once, and so on.
@@ -140,11 +140,11 @@ def _read(request: Request, request_id: str, identity: Identity, prefix: str, su
     )
 
 
-def _accepted(error: HostFault | None, exchange: Connection, request_id: str) -> None:
+def _accepted(error: HostFault | None, exchange: Connection, call: InvokeRequest) -> None:
     if error is None:
-        exchange.respond(202, ((wire.REQUEST_ID, request_id),))
+        exchange.respond(*_success(call, None))
     else:
-        _refuse(error, exchange, request_id)
+        _refuse(error, exchange, call.request_id)
 
 
 async def _refuse_later(error: Exception, exchange: Connection, request_id: str) -> None:
@@ -172,14 +172,13 @@ def as_told(error: Exception) -> ServiceError:
 
 def _success(request: InvokeRequest, outcome: Outcome | None) -> tuple[int, list[tuple[str, str]], bytes]:
     durable = [(DURABLE, outcome.durable_execution_arn)] if outcome and outcome.durable_execution_arn else []
+    told = [(wire.REQUEST_ID, request.request_id), ("x-amzn-Remapped-Content-Length", "0"), *durable]
     if outcome is None or request.invocation_type == EVENT:
         status = 202 if request.invocation_type == EVENT else 204
-        return status, [(wire.REQUEST_ID, request.request_id), *durable], b""
+        return status, [*told, (wire.TRACE_ID, request.trace_id)], b""
     headers = [
-        *durable,
         ("Content-Type", "application/json"),
-        (wire.REQUEST_ID, request.request_id),
-        ("x-amzn-Remapped-Content-Length", "0"),
+        *told,
         (wire.EXECUTED_VERSION, outcome.executed_version),
         (wire.TRACE_ID, outcome.trace_id),
     ]

@@ -60,7 +60,7 @@ class DynamoDbShards:
         event = {
             "eventID": given["eventID"],
             "eventName": given["eventName"],
-            "eventVersion": given.get("eventVersion", "1.1"),
+            "eventVersion": "1.1",  # the service's, whatever version compatible endpoints say they are at
             "eventSource": "aws:dynamodb",
             "awsRegion": given.get("awsRegion", self._mapping.source_arn.split(":")[3]),
             "dynamodb": told,
@@ -81,14 +81,13 @@ class DynamoDbShards:
 
 
 def _plain(value: Any) -> Any:
-    """boto3's values as JSON has them: instants in seconds, bytes in base64."""
+    """boto3's values as JSON has them: instants in whole seconds, as the service has them, bytes in base64."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list | set | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, datetime):
-        seconds = value.timestamp()
-        return int(seconds) if seconds.is_integer() else seconds
+        return int(value.timestamp())
     if isinstance(value, bytes | bytearray):
         return base64.b64encode(bytes(value)).decode()
     return value

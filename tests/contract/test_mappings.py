@@ -323,5 +323,6 @@ def test_changes_of_a_table_reach_the_function(manager: StubManager, cloud: Clou
     assert [record["dynamodb"]["NewImage"]["n"]["N"] for record in records] == ["1", "12"]
     assert records[0]["eventSource"] == "aws:dynamodb"
     assert records[0]["eventSourceARN"] == table["LatestStreamArn"]
-    assert isinstance(records[0]["dynamodb"]["ApproximateCreationDateTime"], int | float)
+    assert {record["eventVersion"] for record in records} == {"1.1"}
+    assert isinstance(records[0]["dynamodb"]["ApproximateCreationDateTime"], int)
     gone(manager, made["UUID"])

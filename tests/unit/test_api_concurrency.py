@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -226,3 +227,22 @@ def test_account_settings_count_what_is_set_aside(world: World) -> None:
     assert answer["AccountLimit"]["ConcurrentExecutions"] == 1_000
     assert answer["AccountLimit"]["UnreservedConcurrentExecutions"] == 970
     assert answer["AccountUsage"]["FunctionCount"] == 2
+
+
+def test_pages_of_what_is_provisioned_lose_nothing(world: World) -> None:
+    for number in range(2, 12):
+        world.configure(Description=str(number))
+        world.settle()
+        assert world.call("POST", f"{FUNCTIONS}/f/versions", {}).json["Version"] == str(number)
+    for qualifier in ("11", "live", "9", "10"):
+        assert provision(world, 1, qualifier).status_code == 202
+    listed, marker = [], ""
+    while marker is not None:
+        path = f"{GET}/f/provisioned-concurrency?List=ALL&MaxItems=1&Marker={marker}"
+        answer = world.call("GET", path).json
+        listed += [each["FunctionArn"].removeprefix(f"{ARN}f:") for each in answer["ProvisionedConcurrencyConfigs"]]
+        marker = answer.get("NextMarker")
+    assert listed == ["9", "10", "11", "live"]
+    forged = base64.urlsafe_b64encode(b"provisioned:" + b"9" * 5000).decode()
+    path = f"{GET}/f/provisioned-concurrency?List=ALL&Marker={forged}"
+    assert world.call("GET", path).status_code == 200

@@ -318,3 +318,22 @@ def test_a_dead_letter_target_is_a_standard_queue_or_topic(world: World) -> None
     for arn in ("arn:aws:s3:::bucket", "arn:aws:sqs:us-east-1:123456789012:q.fifo"):
         assert "must be the ARN of a standard" in refusal(world.create(DeadLetterConfig={"TargetArn": arn}))
     assert "DeadLetterConfig" not in world.create(DeadLetterConfig={"TargetArn": ""}).json
+
+
+@pytest.mark.parametrize(
+    ("member", "given"),
+    [
+        ("Environment", {"Environment": {"Variables": {"AB": "a\0b"}}}),
+        ("ImageConfig", {"ImageConfig": {"EntryPoint": ["a\0b"]}}),
+        ("ImageConfig", {"ImageConfig": {"Command": ["a", "\0"]}}),
+        ("ImageConfig", {"ImageConfig": {"WorkingDirectory": "/\0"}}),
+    ],
+)
+def test_what_no_process_can_be_told_is_refused(world: World, member: str, given: dict[str, Any]) -> None:
+    assert refusal(world.create("nul", **given)) == f"{member} cannot contain the character NUL."
+    world.active("f")
+    assert refusal(world.configure(**given)) == f"{member} cannot contain the character NUL."
+
+
+def test_a_handler_without_a_process_to_hold_it_is_refused(world: World) -> None:
+    assert refusal(world.create_zip("nul", Handler="app\0.handler")) == "Handler cannot contain the character NUL."

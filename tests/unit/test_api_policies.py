@@ -91,6 +91,7 @@ def test_conditions_are_rendered_in_the_services_order(world: World, members: di
     [
         ("*", "*"),
         ("events.amazonaws.com", {"Service": "events.amazonaws.com"}),
+        ("alexa-appkit.amazon.com", {"Service": "alexa-appkit.amazon.com"}),
         (AWAY, {"AWS": f"arn:aws:iam::{AWAY}:root"}),
         (f"arn:aws:iam::{AWAY}:user/a/b", {"AWS": f"arn:aws:iam::{AWAY}:user/a/b"}),
         (f"arn:aws:sts::{AWAY}:assumed-role/r/s", {"AWS": f"arn:aws:sts::{AWAY}:assumed-role/r/s"}),

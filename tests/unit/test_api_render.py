@@ -54,6 +54,8 @@ def test_lists_and_booleans_in_the_query() -> None:
 def test_blobs_in_a_body_are_base64_and_instants_are_numbers() -> None:
     body = b'{"ZipFile": "AAH/"}'
     assert parsed("UpdateFunctionCode", labels={"FunctionName": "f"}, body=body)["ZipFile"] == b"\x00\x01\xff"
+    lines = b'{"ZipFile": "AA\\r\\nH/\\n"}'
+    assert parsed("UpdateFunctionCode", labels={"FunctionName": "f"}, body=lines)["ZipFile"] == b"\x00\x01\xff"
     stamp = b'{"StartingPositionTimestamp": 1764037614.5}'
     instant = datetime(2025, 11, 25, 2, 26, 54, 500000, tzinfo=UTC)
     assert parsed("CreateEventSourceMapping", body=stamp)["StartingPositionTimestamp"] == instant
@@ -66,7 +68,7 @@ def test_a_structure_may_be_the_whole_body() -> None:
 
 def test_the_status_is_the_models_or_the_answers_own() -> None:
     assert answered("CreateFunction", {})[0] == 201
-    assert answered("DeleteFunction", {}) == (204, {"x-amzn-RequestId": "id"}, None)
+    assert answered("DeleteFunction", {}) == (204, {"x-amzn-RequestId": "id", "Content-Type": "application/json"}, None)
     status, headers, body = render(
         operation_model("Invoke"), {"StatusCode": 202, "ExecutedVersion": "1", "Payload": b"x"}, "id"
     )

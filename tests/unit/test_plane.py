@@ -141,12 +141,20 @@ def test_a_caller_that_waits_for_leave_to_send_gets_it(port: int) -> None:
     assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("framing", [b'Content-Length: 7\r\n\r\n"hello"', b"\r\n"])
-def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(port: int, framing: bytes) -> None:
+CHUNKED = b'Transfer-Encoding: chunked\r\n\r\n3\r\n"he\r\n4\r\nllo"\r\n0\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("framing", "answer"),
+    [(b'Content-Length: 7\r\n\r\n"hello"', b'"hello"'), (b"\r\n", b"{}"), (CHUNKED, b'"hello"')],
+)
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(
+    port: int, framing: bytes, answer: bytes
+) -> None:
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     received = raw(port, INVOKE + offer + framing, INVOKE + b"Content-Length: 1\r\n\r\n7")
     assert received.count(b"HTTP/1.1 200 OK\r\n") == 2
-    assert received.partition(b"\r\n\r\n")[2].startswith(b'"hello"' if b"hello" in framing else b"{}")
+    assert received.partition(b"\r\n\r\n")[2].startswith(answer)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +199,48 @@ def test_an_event_that_is_no_json_is_refused_in_the_words_of_the_service(port: i
     start = "Could not parse request body into json: Could not parse payload into json: "
     assert document["message"].startswith(start + text)
     assert "\n at [Source: REDACTED (" in document["message"]
+
+
+@pytest.mark.parametrize("body", [rb'"cut \ud83d"', rb'{"\udc00":1}', b"1e400", b"-0.0", b'{"a":1,"a":2}'])
+def test_an_event_that_only_our_parser_would_refuse_passes(port: int, body: bytes) -> None:
+    answer = StubManager(Path(), port).ask("POST", f"{FUNCTIONS}/echo/invocations", body)
+    assert (answer.status, answer.body) == (200, body)
+
+
+@pytest.mark.parametrize("body", [b"NaN", b"-Infinity", b'"\n"', b"[" * 5000 + b"]" * 5000, b'"\xed\xa0\xbd"'])
+def test_an_event_that_python_would_take_and_the_service_does_not_is_refused(port: int, body: bytes) -> None:
+    status, headers, _ = ask(port, "POST", f"{FUNCTIONS}/echo/invocations", body)
+    assert (status, headers["x-amzn-errortype"]) == (400, "InvalidRequestContentException")
+
+
+@pytest.mark.parametrize("text", [b"%%%", b"hello", b"[1]", b"1", b"\xff", b"[" * 2600])
+def test_a_client_context_is_a_json_object_in_base64(port: int, text: bytes) -> None:
+    given = text.decode() if text == b"%%%" else encoded(text)
+    path = f"{FUNCTIONS}/echo/invocations"
+    status, headers, document = ask(port, "POST", path, b"{}", **{"X-Amz-Client-Context": given})
+    assert (status, headers["x-amzn-errortype"]) == (400, "InvalidRequestContentException")
+    assert document["message"] == "Client context must be a valid Base64-encoded JSON object."
+    assert ask(port, "POST", path, b"{}", **{"X-Amz-Client-Context": encoded(b'{"custom":{}}')})[0] == 200
+
+
+@pytest.mark.parametrize(("kind", "status"), [("Event", 202), ("DryRun", 204)])
+def test_an_answer_without_a_body_has_the_headers_of_the_wire_and_no_version(port: int, kind: str, status: int) -> None:
+    root = "Root=1-67891233-abcdef012345678912345678"
+    told = {"X-Amz-Invocation-Type": kind, "X-Amz-Log-Type": "Tail", "X-Amzn-Trace-Id": root}
+    got, headers, body = ask(port, "POST", f"{FUNCTIONS}/echo/invocations", b"{}", **told)
+    assert (got, body) == (status, None)
+    assert (headers["x-amzn-remapped-content-length"], headers["x-amzn-trace-id"]) == ("0", root)
+    assert {"x-amz-executed-version", "x-amz-log-result", "content-type"}.isdisjoint(headers)
+
+
+def test_a_client_of_http_1_0_is_told_that_its_connection_stays(port: int) -> None:
+    request = b"GET /2015-03-31/functions/nobody HTTP/1.0\r\nConnection: %s\r\n\r\n"
+    stays = raw(port, (request % b"keep-alive") + (request % b"close"))
+    assert stays.count(b"HTTP/1.1 404") == 2
+    assert [line for line in stays.split(b"\r\n") if line.startswith(b"Connection")] == [
+        b"Connection: keep-alive",
+        b"Connection: close",
+    ]
 
 
 def test_an_event_may_have_6_mb_and_not_a_byte_more(port: int) -> None:
