@@ -44,8 +44,8 @@ MARGIN_S = 3.0
 CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
 LOG_READ = 65_536
-# How long lines may lie before they are read, outside of an invocation's end: each wake-up for one costs as much as a
-# tenth of a warm invocation. Who writes more than a few lines meanwhile is read without a pause.
+# How long lines may lie before they are read: each wake-up for one costs as much as a tenth of a warm invocation. Who
+# writes more than a few lines meanwhile is read without a pause.
 LOG_PAUSE_S = 0.02
 LOG_FLOOD = 8_192
 LAST_READS = 64  # of the log of a sandbox that ends: more than a pipe and the bootstrap's pause hold
@@ -104,6 +104,7 @@ class Environment:
         self.invocations = 0
         self.max_memory_mb = 0
         self.is_retired = False  # it must not serve again
+        self.will_be_frozen = False  # unless it is used again soon
         self.credentials: Credentials | None = None  # of its role, set before it starts
         self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
@@ -227,7 +228,6 @@ class Environment:
         if answer.status != 200:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
-        asyncio.get_running_loop().call_soon(self._read_log_again)  # after whoever waits has got the answer
         try:
             outcome = _outcome(answer, self.function.version, invocation.trace_id)
         except ValueError:
@@ -317,10 +317,6 @@ class Environment:
         self._log_rest_s = 0.0
         if self._sandbox is not None:
             asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
-
-    def _read_log_again(self) -> None:
-        if self.state in (State.BUSY, State.IDLE) and not self._log_has_ended and not self._log_rest_s:
-            self._read_log()
 
     def _stop_reading(self) -> None:
         if self._log_pause is not None:

@@ -17,6 +17,7 @@ from rie.environments.group import Group
 from rie.environments.lifecycle import State, move
 from rie.environments.plan import Limits, Start, Throttle, plan
 from rie.errors import SandboxFailed
+from rie.flight import land
 from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Listener, Outcome
@@ -283,6 +284,7 @@ class Pool:
                 raise Throttled(reason)
 
     async def _start(self, environment: Environment) -> None:
+        await land()
         environment.credentials = await self._credentials_of(environment.function, environment.configuration)
         environment.defaults = self._settings.variables
         if environment.makes_room:
@@ -309,12 +311,20 @@ class Pool:
         if not environment.is_provisioned:
             self._idle[environment.environment_id] = environment
         environment.group.add(environment)
-        if self._settings.freeze_s:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._settings.freeze_s, self._freeze, environment, environment.last_used_at)
+        if self._settings.freeze_s and not environment.will_be_frozen:
+            self._freeze_in(environment, self._settings.freeze_s)
 
-    def _freeze(self, environment: Environment, idle_since: float) -> None:
-        if environment.state is not State.IDLE or environment.last_used_at != idle_since:
+    def _freeze_in(self, environment: Environment, after_s: float) -> None:
+        environment.will_be_frozen = True
+        asyncio.get_running_loop().call_later(after_s, self._freeze, environment)
+
+    def _freeze(self, environment: Environment) -> None:
+        environment.will_be_frozen = False
+        if environment.state is not State.IDLE:
+            return
+        left_s = environment.last_used_at + self._settings.freeze_s - time.monotonic()
+        if left_s > 0:
+            self._freeze_in(environment, left_s)  # it has been used meanwhile
             return
         task = asyncio.get_running_loop().create_task(environment.freeze())
         self._finishing.add(task)

@@ -18,6 +18,7 @@ from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
 from rie.arn import function_arn, locate
 from rie.environments.pool import Pool, Throttled
 from rie.errors import ImageFault, ServiceError
+from rie.flight import land
 from rie.iam.caller import Caller
 from rie.invoke.access import Access
 from rie.invoke.counters import Counters
@@ -121,12 +122,14 @@ class Invoker:
         if request.invocation_type == "DryRun":
             return None
         if function.durable is not None:
+            await land()
             if listener is not None:
                 listener.trace_id = request.trace_id  # of an answer that comes whole, at the end
             return await self._start(request, function, qualifier, payload)
         if request.durable_execution_name is not None:
             raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
         if request.invocation_type == "Event":
+            await land()
             await self._accept(_event(request, key, qualifier, payload))
             return None
         invocation = Invocation(

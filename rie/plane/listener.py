@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from rie.flight import fly
 from rie.plane.connection import Connection, Request
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ class App(Protocol):
 
     def limit_of(self, request: Request) -> int:
         """How many bytes the request's body may have; it is asked once the headers are there."""
+
+    def flies(self, request: Request) -> bool:
+        """Whether what answers it may run without a task, see `rie.flight`."""
 
     def __call__(self, request: Request, exchange: Connection) -> Awaitable[None]:
         """Answer a whole request. It runs to its end even if the caller goes."""
@@ -63,9 +67,15 @@ class Listener:
         for connection in list(self.connections):
             connection.close()
 
-    def serve(self, request: Request, exchange: Connection) -> None:
-        """Have the application answer a request."""
-        task = self._loop.create_task(self._serve(request, exchange))
+    def serve(self, request: Request, exchange: Connection, *, at_once: bool) -> None:
+        """Have the application answer a request, perhaps before this returns if `at_once`."""
+        serving = self._serve(request, exchange)
+        if at_once and self._app.flies(request):
+            fly(serving, self._keep)
+        else:
+            self._keep(self._loop.create_task(serving))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
