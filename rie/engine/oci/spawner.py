@@ -27,11 +27,15 @@ KILLED = 9  # as waitpid(2) says it
 
 @dataclass(slots=True)
 class Child:
-    """A sandbox's first process: its number here, a pidfd, a channel to it, and what waitpid(2) will say of it."""
+    """A sandbox's first process: its number here, a pidfd, a channel to it, and what waitpid(2) will say of it.
+
+    `announces` says that its bootstrap will say on the channel when its front door is open.
+    """
 
     pid: int
     pidfd: int
     channel: socket.socket
+    announces: bool
     ended: asyncio.Future[int] = field(repr=False)
 
 
@@ -42,6 +46,7 @@ class Spawner:
         self._bundle = bundle
         self._stage = stage
         self._numbers = itertools.count(1)
+        self._has_bootstrap = False
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._begun: asyncio.Future[None] | None = None
@@ -79,8 +84,8 @@ class Spawner:
             begun = self._begun = asyncio.get_running_loop().create_future()
             # Looking for the interpreter blocks; starting must be done here, in one of the process's main threads.
             try:
-                interpreter, has_bootstrap = await asyncio.to_thread(self._interpreter)
-                self._start(interpreter, has_bootstrap)
+                interpreter, self._has_bootstrap = await asyncio.to_thread(self._interpreter)
+                self._start(interpreter)
             except BaseException as error:
                 self._begun = None
                 begun.cancel()
@@ -105,11 +110,11 @@ class Spawner:
         interpreter = bundles.find_interpreter()
         return interpreter.path, bundles.read_manifest(self._bundle).get("python") == interpreter.banner
 
-    def _start(self, interpreter: Path, has_bootstrap: bool) -> None:
+    def _start(self, interpreter: Path) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [str(Path(__file__).parent), str(self._bundle / "lib" / "rie")]
         command = [str(interpreter), "-I", "-S", "-c", PROGRAM.format(paths=paths)]
-        command += [str(theirs.fileno()), str(self._stage), "1" if has_bootstrap else "0"]
+        command += [str(theirs.fileno()), str(self._stage), "1" if self._has_bootstrap else "0"]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env={"LC_ALL": "C.UTF-8"}, cwd="/"
@@ -143,18 +148,17 @@ class Spawner:
                 if self._begun is not None and not self._begun.done():
                     self._begun.set_result(None)
             case "made":
-                child = Child(
-                    message["pid"], fds[0], socket.socket(fileno=fds[1]), asyncio.get_running_loop().create_future()
-                )
+                ended = asyncio.get_running_loop().create_future()
+                child = Child(message["pid"], fds[0], socket.socket(fileno=fds[1]), self._has_bootstrap, ended)
                 self._children[child.pid] = child
                 self._ordered.pop(message["number"]).set_result(child)
             case "failed":
                 error = EngineUnavailable(f"cannot start sandboxes: {message['why']}")
                 self._ordered.pop(message["number"]).set_exception(error)
             case "ended":
-                ended = self._children.pop(message["pid"], None)
-                if ended is not None and not ended.ended.done():
-                    ended.ended.set_result(message["status"])
+                gone = self._children.pop(message["pid"], None)
+                if gone is not None and not gone.ended.done():
+                    gone.ended.set_result(message["status"])
 
     def _lost(self, why: str) -> None:
         """Whatever ended the launcher ended its children."""
