@@ -1,6 +1,7 @@
 """The processes of an environment, the runtime's and its extensions': started, measured, killed and reaped."""
 
 import os
+import time
 
 from . import memory, process
 from .events import ExtensionExited, LaunchFailed, RuntimeExited, SpawnFailed
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .cgroup import Cgroup
     from .records import Record
 
+LAST_BREATH_S = 5.0  # for what was killed to be gone: a fork bomb's death takes CPU, and a frozen one dies once thawed
 MAX_MEASURED = 64  # processes; a fork bomb has more, and the kernel's limits are what counts then
 RUNTIME = ""  # the runtime's name among the parties; extensions have names
 
@@ -39,6 +41,7 @@ class Supervisor:
         self._gauge = memory.Gauge()
         self._was_killed_for_memory = False
         self._owns_all = is_alone and os.getpid() == 1
+        self._are_dying = False
 
     def close(self) -> None:
         """Nobody will be started any more."""
@@ -75,6 +78,8 @@ class Supervisor:
         return LaunchFailed(name, result.message) if isinstance(result, NotStarted) else result
 
     def _start(self, name: str, argv: "list[str]", variables: "dict[str, str]", place: str) -> "Started | NotStarted":
+        if self._are_dying:
+            self._await_the_killed()
         settings = self._settings
         cgroup = self._cgroup.processes_path if self._cgroup is not None else ""
         has_log_fd = name == RUNTIME and ENV_LOG_FD in variables
@@ -115,10 +120,24 @@ class Supervisor:
                 _kill(pid)
         if self._owns_all:
             _kill(-1)
+            self._are_dying = True
         elif not self._is_alone:
             for stray in memory.strays(self._settings.variables["AWS_LAMBDA_RUNTIME_API"]):
                 for pid in self._gauge.descendants(stray):
                     _kill(pid)
+
+    def _await_the_killed(self) -> None:
+        """Nothing of an earlier runtime is there, nor its memory charged, when the next one starts."""
+        self._are_dying = False
+        deadline = time.monotonic() + LAST_BREATH_S
+        while time.monotonic() < deadline:
+            try:
+                pid, _, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
+            if not pid:
+                time.sleep(0.001)
 
     def exited(self, pid: int, status: int, usage: "struct_rusage") -> "Record | None":
         """A process of the container has ended: the event that follows if it was a party of ours."""

@@ -19,6 +19,7 @@ from rie.errors import RieError
 from rie.node import Node, engine_for, prepare_data
 from rie.plane.listener import Listener
 from rie.settings import Settings
+from rie.store.url import read_url
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ BEAT_S = 1.0
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises SettingsError, HostFault before the first request if it can't begin."""
+    read_url(settings.database_url)
     prepare_data(settings.data)
     _allow_files()
     description = asyncio.run(engine_for(settings).check())

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-DEFAULT_ENDPOINT = "http://127.0.0.1:9000"
-ENDPOINT_HELP = "The manager's address (also RIE_ENDPOINT)."
+ENDPOINT_HELP = "The manager's address (also RIE_ENDPOINT, AWS_ENDPOINT_URL_LAMBDA). [default: http://127.0.0.1:9000]"
 TIMEOUT_S = 10.0
 SIGN_HINT = "; a manager with --auth wants AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (rie keys add), or AWS_PROFILE"
 
@@ -21,8 +20,10 @@ class CannotReach(Exception):
 
 
 def endpoint_or_default(endpoint: str | None) -> str:
-    """What was given, else RIE_ENDPOINT, else the default port on this machine."""
-    return (endpoint or os.environ.get("RIE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    """What was given, else RIE_ENDPOINT, AWS_ENDPOINT_URL_LAMBDA, or the port of `rie serve` on this machine."""
+    own = f"http://127.0.0.1:{os.environ.get('RIE_PORT') or 9000}"
+    named = os.environ.get("RIE_ENDPOINT") or os.environ.get("AWS_ENDPOINT_URL_LAMBDA")
+    return (endpoint or named or own).rstrip("/")
 
 
 def lambda_client(endpoint: str, read_limit_s: float = TIMEOUT_S) -> Any:

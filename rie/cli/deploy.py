@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rie.cli.client import DEFAULT_ENDPOINT
+from rie.cli.client import ENDPOINT_HELP, endpoint_or_default
 from rie.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rie.deploy.stack import Stack
 
 EXAMPLE = "Example: rie deploy template.yaml --parameter Stage=dev --dry-run"
-ENDPOINT_HELP = "The manager's address (also RIE_ENDPOINT, AWS_ENDPOINT_URL_LAMBDA). [default: http://127.0.0.1:9000]"
 MARKS = {
     "create": "[green]+ create [/]",
     "update": "[yellow]~ update [/]",
@@ -58,7 +57,7 @@ def deploy(
 
     Exit status: 0 done, 1 stopped on its way, 2 the template or a parameter is wrong and nothing was touched.
     """
-    from rie.deploy.clients import Clients, manager_endpoint
+    from rie.deploy.clients import Clients
     from rie.deploy.desired import desire
     from rie.deploy.stack import Stack
     from rie.deploy.state import StateFile
@@ -67,7 +66,7 @@ def deploy(
     stack = _stack_name(stack_name, template)
     given = _parameters(parameter or [])
     path = state or template.resolve().parent / ".rie" / f"{stack}.json"
-    clients = Clients(manager_endpoint(endpoint, DEFAULT_ENDPOINT), region or _region())
+    clients = Clients(endpoint_or_default(endpoint), region or _region())
     written = None if delete else read(template)
     clients.learn_account()
     desired = desire(written, stack, given, clients, registry) if written else None

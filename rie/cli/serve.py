@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Annotated
 
-import typer
+from rie.cli import serve_options as options
 
 EXAMPLE = (
     "Example: rie serve --port 9000 --data ./rie-data, then: "
@@ -15,55 +13,21 @@ EXAMPLE = (
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 9000]")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="What runs the sandboxes: oci, docker or stub. [default: oci on Linux with root]")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Where functions, logs and sandboxes are kept.")] = None,
-    idle: Annotated[float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: 600]")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Invocations that may run at a time. [default: 1000]")] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(help="MB that all environments together may be promised. [default: 90 % of the machine]"),
-    ] = None,
-    auth: Annotated[
-        bool | None,
-        typer.Option("--auth", help="Answer signed requests only. Needed to listen on an address that others reach."),
-    ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="The file of access keys, see `rie keys`. [default: keys.json in the data]")
-    ] = None,
-    insecure_no_auth: Annotated[
-        bool | None,
-        typer.Option("--insecure-no-auth", help="Let everybody who reaches the port deploy and invoke."),
-    ] = None,
-    async_delay_scale: Annotated[
-        float | None,
-        typer.Option(help="Factor of what asynchronous retries wait for, to try them out: 0.01. [default: 1]"),
-    ] = None,
-    runtime: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RUNTIME=IMAGE",
-            help="The image that zip functions of a runtime run on, e.g. python3.12=127.0.0.1:5000/python:3.12. "
-            "May be given several times.",
-        ),
-    ] = None,
-    with_aws: Annotated[
-        bool | None,
-        typer.Option(
-            "--with-aws",
-            help="Run SQS, SNS, S3, EventBridge, Kinesis, DynamoDB … beside it (moto's server, in memory: what is in "
-            "them is gone when it stops). Needs the extra rie\\[aws].",
-        ),
-    ] = None,
-    aws_port: Annotated[
-        int | None, typer.Option(help="Port of --with-aws. [default: the one after --port, or any that is free]")
-    ] = None,
-    routes: Annotated[
-        Path | None, typer.Option(help="A TOML file of HTTP and REST APIs whose routes invoke functions.")
-    ] = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    engine: options.Engine = None,
+    data: options.Data = None,
+    idle: options.Idle = None,
+    concurrency: options.Concurrency = None,
+    memory: options.Memory = None,
+    auth: options.Auth = None,
+    keys: options.Keys = None,
+    insecure_no_auth: options.InsecureNoAuth = None,
+    async_delay_scale: options.AsyncDelayScale = None,
+    runtime: options.Runtimes = None,
+    with_aws: options.WithAws = None,
+    aws_port: options.AwsPort = None,
+    routes: options.Routes = None,
 ) -> None:
     """Serve the Lambda API until SIGTERM or Ctrl-C.
 

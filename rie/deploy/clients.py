@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +68,3 @@ class Clients:
             s3={"addressing_style": "path"} if has_endpoint("s3") else None,
         )
         return session.client(service, region_name=self.region, config=config, **options)
-
-
-def manager_endpoint(given: str | None, default: str) -> str:
-    """What was given, else RIE_ENDPOINT, AWS_ENDPOINT_URL_LAMBDA, or the default port on this machine."""
-    return (given or os.environ.get("RIE_ENDPOINT") or os.environ.get("AWS_ENDPOINT_URL_LAMBDA") or default).rstrip("/")

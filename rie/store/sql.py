@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import make_url
 from sqlalchemy.sql import ColumnElement
 
 from rie.errors import StoreFailed
@@ -35,7 +35,10 @@ from rie.store.events import SqlEvents
 from rie.store.records import SqlRecords, clear, remove_of
 from rie.store.schema import FUNCTIONS, migrate
 from rie.store.transactions import Taken, wrapped
+from rie.store.url import read_url
 
+HOLD_WAIT_S = 10.0  # a manager that was told to stop may still be cleaning up
+_HOLD = 0x726965  # "rie": the advisory lock's number
 _WRITES = "rie_writes"  # execution option of the engine that writers use
 _T = FUNCTIONS.c
 _ORDER = (_T.account, _T.region, _T.name, _T.version)
@@ -46,22 +49,39 @@ class SqlStore:
     """A `Store` in the database at `url` ("sqlite:////var/lib/rie/rie.db", "sqlite://", "postgresql+psycopg://…").
 
     Makes the tables, and the file and its directory, if they are missing. `lock_timeout_s` is how long a write waits
-    for another one. Raises StoreFailed.
+    for another one. Raises StoreFailed, SettingsError.
     """
 
     def __init__(self, url: str, *, lock_timeout_s: float = 10.0) -> None:
-        parsed = make_url(url)
+        parsed = read_url(url)
         self._engine = (
             _sqlite(parsed, lock_timeout_s)
             if parsed.get_backend_name() == "sqlite"
             else create_engine(parsed, pool_timeout=lock_timeout_s, pool_pre_ping=True)
         )
+        self._held: Connection | None = None
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self.records = SqlRecords(self._reading, self._writing)
         self.events = SqlEvents(self._reading, self._writing)
         self.durable = SqlDurable(self._reading, self._writing)
         with self._writing("open the database") as connection:
             migrate(connection)
+
+    def hold(self, wait_s: float = HOLD_WAIT_S) -> None:
+        """Have the database to ourselves until `close`, or the end of this process. Raises StoreFailed.
+
+        Its events, executions and mappings are one manager's. An SQLite file goes with a data directory, which is held
+        already.
+        """
+        if self._engine.dialect.name != "postgresql":
+            return
+        with wrapped("hold the database"):
+            self._held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            deadline = time.monotonic() + wait_s
+            while not self._held.scalar(select(func.pg_try_advisory_lock(_HOLD))):
+                if time.monotonic() > deadline:
+                    raise StoreFailed("cannot use the database: another manager uses it; give each one its own")
+                time.sleep(0.1)
 
     def add(self, *functions: Function) -> bool:
         """Store new functions and versions, all or none; False if one's key and version are taken."""
@@ -142,6 +162,10 @@ class SqlStore:
 
     def close(self) -> None:
         """Release what the store holds."""
+        if self._held is not None:
+            self._held.invalidate()  # the lock is the connection's: no pool may keep it
+            self._held.close()
+            self._held = None
         self._engine.dispose()
 
     def _select(

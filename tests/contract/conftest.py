@@ -23,6 +23,7 @@ from rie.engine.oci import bridges
 from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.stub import StubSandbox
 from rie.limits import loop, share
+from tests import postgres
 from tests.contract.door import Door
 from tests.registry import Registry, build, serving
 
@@ -248,6 +249,24 @@ def leftovers(owner: str, directory: Path) -> list[str]:
 
     asyncio.run(wait())
     return found
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    """A PostgreSQL for the stores' tests."""
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "file", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of every kind in turn."""
+    if request.param == "memory":
+        return "sqlite://"
+    if request.param == "file":
+        return f"sqlite:///{tmp_path}/deep/rie.db"
+    server: postgres.Postgres = request.getfixturevalue("postgres_server")
+    return server.database()
 
 
 @pytest.fixture(params=["stub", "oci", "docker"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -27,9 +26,9 @@ NOTES = Kind("note", Note)
 OTHERS = Kind("other", Note)
 
 
-@pytest.fixture(params=["memory", "file"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = SqlStore("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/rie.db")
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    opened = SqlStore(database_url)
     yield opened
     opened.close()
 

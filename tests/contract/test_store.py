@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from rie.errors import StoreFailed
 from rie.model.function import Configuration, Function, FunctionKey, ImageConfig, Logging, Vpc
 from rie.model.image import Image
 from rie.store import SqlStore, Store
@@ -17,16 +17,15 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 
 
-@pytest.fixture(params=["memory", "file"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+@pytest.fixture
+def opened(database_url: str) -> Iterator[Callable[[], Store]]:
     """Opens the same store again and again; in memory there is nothing to open again."""
-    url = "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/rie.db"
     stores: list[Store] = []
 
     def open_again() -> Store:
-        if stores and request.param == "memory":
+        if stores and database_url == "sqlite://":
             pytest.fail("a store in memory is gone once it is closed")
-        stores.append(SqlStore(url))
+        stores.append(SqlStore(database_url))
         return stores[-1]
 
     yield open_again
@@ -155,7 +154,7 @@ def test_unsettled_are_the_pending_and_the_updating(store: Store) -> None:
     assert [each.key.name for each in store.unsettled()] == ["updating"]
 
 
-@pytest.mark.parametrize("opened", ["file"], indirect=True)
+@pytest.mark.parametrize("database_url", ["file", "postgresql"], indirect=True)
 def test_what_was_written_is_there_for_the_next_one_who_opens(opened: Callable[[], Store]) -> None:
     first = opened()
     first.add(function())
@@ -165,3 +164,14 @@ def test_what_was_written_is_there_for_the_next_one_who_opens(opened: Callable[[
     found = first.find(function().key)
     assert found is not None
     assert found.revision_id == "r2"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_is_one_managers_until_it_closes_the_store(opened: Callable[[], Store]) -> None:
+    first, second = opened(), opened()
+    assert isinstance(first, SqlStore) and isinstance(second, SqlStore)
+    first.hold()
+    with pytest.raises(StoreFailed, match="another manager uses it"):
+        second.hold(wait_s=0.2)
+    first.close()
+    second.hold()

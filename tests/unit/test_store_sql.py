@@ -15,7 +15,7 @@ from sqlalchemy import event, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from rie.errors import StoreFailed
+from rie.errors import SettingsError, StoreFailed
 from rie.model.event import Event
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.image import Image
@@ -175,3 +175,20 @@ def test_every_statement_is_also_postgresqls() -> None:
 def test_the_file_and_its_directory_are_made(tmp_path: Path) -> None:
     SqlStore(f"sqlite:///{tmp_path}/a/b/rie.db").close()
     assert (tmp_path / "a/b/rie.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("rie.db", "it is no URL of a database"),
+        ("postgresql://host:port/rie", "it is no URL of a database"),
+        ("mysql://me:secret@host/rie", "no mysql, only SQLite and PostgreSQL"),
+        ("postgresql+pg8000://me:secret@host/rie", "No module named 'pg8000'; pip install"),
+        ("postgresql+nothing://me:secret@host/rie", "no driver nothing"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_with_what_could_and_without_its_password(url: str, why: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        SqlStore(url)
+    assert why in str(raised.value)
+    assert "secret" not in str(raised.value)
