@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from rie.flight import Reply, fly, land
+from rie.plane.connection import Connection, Request
+from rie.plane.listener import Listener
 
 
 def flown(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 5))
+    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 async def called_back(action: Callable[[], None]) -> None:
@@ -153,5 +156,49 @@ def test_a_reply_awaited_by_a_task_that_is_cancelled_can_still_be_settled() -> N
             await task
         reply.set(1)
         assert await reply == 1
+
+    flown(scenario)
+
+
+class Echo:
+    """An application that flies: it waits for its first request's reply, and answers all others at once."""
+
+    def __init__(self) -> None:
+        self.reply = Reply[None]()
+        self.is_asked = asyncio.Event()
+
+    def limit_of(self, request: Request) -> int:
+        return 100
+
+    def flies(self, request: Request) -> bool:
+        return True
+
+    async def __call__(self, request: Request, exchange: Connection) -> None:
+        if request.path == "/0":
+            self.is_asked.set()
+            await self.reply
+        exchange.respond(200, [], request.path.encode())
+
+
+def test_hundreds_of_requests_sent_ahead_are_answered_in_their_order() -> None:
+    count = 2_000  # each within the one before would be too deep
+
+    async def scenario() -> None:
+        app = Echo()
+        listener = Listener(app)
+        server = socket.create_server(("127.0.0.1", 0))
+        await listener.open([server])
+        reader, writer = await asyncio.open_connection(*server.getsockname())
+        writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(count)))
+        await writer.drain()
+        await app.is_asked.wait()
+        asyncio.get_running_loop().call_soon(app.reply.set, None)
+        for number in range(count):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(len(f"/{number}")) == f"/{number}".encode()
+        writer.close()
+        listener.stop_accepting()
+        listener.close()
 
     flown(scenario)
