@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import api, emulator, events, first, machine, oci, pull, report
+from bench import api, emulator, events, first, keepalive, machine, oci, pull, report
 from bench.client import CallFailed
 from bench.effort import Effort
 from bench.figures import Report
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Report]] = {
     "pull": pull.run,
     "first": first.run,
     "oci": oci.run,
+    "keepalive": keepalive.run,
 }
 
 

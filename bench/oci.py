@@ -24,7 +24,8 @@ from rie.engine.oci import OciEngine
 from rie.engine.settings import EngineSettings
 from rie.environments.environment import Environment
 from rie.environments.plan import Limits
-from rie.environments.pool import Pool, PoolSettings
+from rie.environments.pool import Pool
+from rie.environments.pool_settings import PoolSettings
 from rie.errors import HostFault
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation

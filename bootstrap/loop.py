@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 MAX_SILENCE_S = 60.0
 SWEEP_TIMER, MEMORY_TIMER = "sweep", "memory"
 MEMORY_PERIOD_S = 0.05
+IDLE_MEMORY_PERIOD_S = 1.0
 BRIEF_MS, MEASURE_PERIOD_S = 2.0, 0.01
 
 
@@ -193,10 +194,10 @@ class Loop:
         self._watch_memory()
         self._take_up(RUNTIME, self.supervisor.spawn_runtime())
 
-    def _watch_memory(self) -> None:
+    def _watch_memory(self, period_s: float = MEMORY_PERIOD_S) -> None:
         """Where the kernel does not limit the function, look often enough, as long as it works."""
         if self.supervisor.watched_mb:
-            self.selector.at((self, MEMORY_TIMER), time.monotonic() + MEMORY_PERIOD_S, self._check_memory)
+            self.selector.at((self, MEMORY_TIMER), time.monotonic() + period_s, self._check_memory)
 
     def _check_memory(self) -> None:
         if self.supervisor.kill_if_too_large():
@@ -204,6 +205,8 @@ class Loop:
             self.log.write(f"rie: the function held more than its {limit_mb} MB and was killed\n".encode())
         elif not self.machine.is_free:
             self._watch_memory()
+        elif self.settings.is_managed:  # nobody freezes it between invocations
+            self._watch_memory(IDLE_MEMORY_PERIOD_S)
 
     def _launch(self, command: LaunchExtension) -> None:
         self._take_up(command.name, self.supervisor.launch_extension(command.name))

@@ -73,6 +73,21 @@ def _field_kb(status: bytes, name: bytes) -> int:
     return int(status[at + len(name) : status.index(b"kB", at)]) if at >= 0 else 0
 
 
+def others() -> "list[int]":
+    """Every process that is seen here but ours."""
+    own = str(os.getpid())
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != own]
+
+
+def files_kb(place: str) -> int:
+    """What the file system at a place holds; 0 if it can't be asked."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return 0
+    return (found.f_blocks - found.f_bfree) * found.f_frsize // 1024
+
+
 def limit_kb() -> int:
     """This container's limit, NO_LIMIT_KB if it has none."""
     for path in MEMORY_LIMITS:

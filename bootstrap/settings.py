@@ -7,7 +7,17 @@ from .errors import SettingsError
 from .ids import new_id
 from .packing import unpack
 from .records import Record, replace
-from .wire import ENV_LOG, ENV_LOG_FD, ENV_SOCKET, ENV_VARIABLES, EXTENSIONS, EXTENSIONS_OFF, LOG_FD, PRIVATE_VARIABLES
+from .wire import (
+    ENV_LOG,
+    ENV_LOG_FD,
+    ENV_MEMORY_LIMIT,
+    ENV_SOCKET,
+    ENV_VARIABLES,
+    EXTENSIONS,
+    EXTENSIONS_OFF,
+    LOG_FD,
+    PRIVATE_VARIABLES,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +142,7 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         function_name=variables["AWS_LAMBDA_FUNCTION_NAME"],
         function_version=variables["AWS_LAMBDA_FUNCTION_VERSION"],
         memory_mb=int(_number(variables, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1)),
-        memory_limit_mb=_memory_limit(seen, is_managed=bool(environ.get(ENV_SOCKET))),
+        memory_limit_mb=_memory_limit(environ, seen),
         timeout_s=_number(seen, "AWS_LAMBDA_FUNCTION_TIMEOUT", 0.001, default=timeout_s),
         region=variables["AWS_REGION"],
         account=seen.get("AWS_ACCOUNT_ID", "123456789012"),
@@ -212,10 +222,12 @@ def _variables(environ: "Mapping[str, str]", handler: str, runtime_api: str) -> 
     return variables
 
 
-def _memory_limit(values: "Mapping[str, str]", is_managed: bool) -> int:
-    """Only a size that somebody asked for is a limit; the manager sets one that the kernel keeps."""
+def _memory_limit(environ: "Mapping[str, str]", seen: "Mapping[str, str]") -> int:
+    """Only a size that somebody asked for is a limit; the manager's is the kernel's to keep, or it says so."""
+    if environ.get(ENV_SOCKET):
+        return int(_number(environ, ENV_MEMORY_LIMIT, 0, default="0"))
     name = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
-    return 0 if is_managed or not values.get(name) else int(_number(values, name, 1))
+    return int(_number(seen, name, 1)) if seen.get(name) else 0
 
 
 def _concurrency(values: "Mapping[str, str]") -> "int | None":

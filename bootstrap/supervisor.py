@@ -53,6 +53,8 @@ class Supervisor:
         limit_mb = self._settings.memory_limit_mb
         if os.getpid() != 1 or not limit_mb or (self._is_alone and limit_mb * 1024 >= self._limit_kb):
             return None  # on a host, which is no container, groups would stay behind
+        if self._settings.is_managed:
+            return None  # the manager has none to give
         from . import cgroup
 
         return cgroup.make(limit_mb, self._settings.number)
@@ -168,8 +170,14 @@ class Supervisor:
         return limit_mb if limit_mb * 1024 < self._limit_kb or not self._is_alone else 0
 
     def kill_if_too_large(self) -> bool:
-        """Kill the runtime if it and what it started hold more than `watched_mb`; whether that was so."""
-        if self._gauge.resident_kb(self._processes()) <= self.watched_mb * 1024:
+        """Kill the runtime if it and what it started hold more than `watched_mb`; whether that was so.
+
+        In a manager's sandbox, whose every other process is the function's, all count, however many; and so does what
+        is in /tmp, which is held in memory wherever the kernel does not count itself.
+        """
+        held_kb = memory.files_kb("/tmp") if self._settings.is_managed else 0
+        pids = memory.others() if self._settings.is_managed else self._processes()
+        if self._gauge.resident_kb(pids) + held_kb <= self.watched_mb * 1024:
             return False
         self._was_killed_for_memory = True
         self.kill()

@@ -76,6 +76,8 @@ MAX_HEADERS = 1_179_648  # clients send single header lines of up to 1 MiB
 # Environment of the bootstrap when the manager runs it.
 ENV_SOCKET = "RIE_SOCKET"  # path of the UNIX socket that the front door listens on, instead of TCP port 8080
 ENV_LOG = "RIE_LOG"  # path of the FIFO or file that log lines are written to, instead of standard output
+# MB that the function may hold, where the manager has nobody but the bootstrap to keep it to that.
+ENV_MEMORY_LIMIT = "RIE_MEMORY_LIMIT_MB"
 DIR_IN_SANDBOX = "/run/rie"  # where the manager mounts the directory that holds both
 SOCKET_NAME = "front"
 LOG_NAME = "log"
@@ -90,6 +92,7 @@ PRIVATE_VARIABLES = (
     ENV_SOCKET,
     ENV_LOG,
     ENV_VARIABLES,
+    ENV_MEMORY_LIMIT,
     "RIE_USER",
     "RIE_ADDRESS",
     "RIE_RUNTIME_API",

@@ -15,6 +15,7 @@ from rie.errors import SettingsError
 MEMORY_SHARE = 0.9  # of the machine's memory may be promised to environments
 MB = 1 << 20
 ROLE_CREDENTIALS = ("auto", "own", "sts", "none")
+KEEP_ALIVE = ("learned", "fixed")
 LOG_DELIVERY = ("auto", "on", "off")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _SWITCHES = ("auth", "insecure_no_auth", "url_needs_invoke", "with_aws")
@@ -26,6 +27,8 @@ _NUMBERS = {
     "memory_mb": int,
     "idle_s": float,
     "freeze_s": float,
+    "images_unused_mb": int,
+    "disk_free_mb": int,
     "drain_s": float,
     "async_delay_scale": float,
     "log_function_mb": int,
@@ -48,10 +51,12 @@ class Settings:
     """`engine` None: pick; `database` an SQLAlchemy URL, None for SQLite in `data`; `bundle` None: find or build it.
 
     `concurrency` is the account's limit on running invocations, of which `unreserved` can't be reserved; `memory_mb`
-    what all environments together may be promised; `idle_s` how long an idle one is kept, `freeze_s` how long it runs
-    on before it is frozen (0: for ever); `network` what functions reach: "bridge" the world, "none" nothing; `drain_s`
-    how long running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for
-    (0.01: 0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
+    what all environments together may be promised; `idle_s` how long an idle one is kept where `keep_alive` is "fixed",
+    and where it is "learned" one whose arrivals say nothing yet; `freeze_s` how long it runs on before it is frozen
+    (0: for ever); `images_unused_mb` what images may take that no function has, and `disk_free_mb` with how much free
+    disk left they all go; `network` what functions reach: "bridge" the world, "none" nothing; `drain_s` how long
+    running invocations may take at shutdown; `async_delay_scale` shortens what asynchronous retries wait for (0.01:
+    0.6 s instead of a minute); `runtimes` "runtime=image …" for zip functions, over the table in `data`.
 
     `auth`: signatures are asked for, and held against `keys` (None: keys.json in `data`); `insecure_no_auth` says that
     they are not wanted although others can reach the port. `role_credentials`: where those of execution roles come
@@ -83,7 +88,10 @@ class Settings:
     unreserved: int = 100
     memory_mb: int = 0
     idle_s: float = 600.0
+    keep_alive: str = "learned"
     freeze_s: float = 0.1
+    images_unused_mb: int = 10_000
+    disk_free_mb: int = 2_000
     network: str = "bridge"
     drain_s: float = 20.0
     auth: bool = False
@@ -116,6 +124,8 @@ class Settings:
             raise SettingsError(
                 f"cannot use role credentials {self.role_credentials!r}: choose one of {', '.join(ROLE_CREDENTIALS)}"
             )
+        if self.keep_alive not in KEEP_ALIVE:
+            raise SettingsError(f"cannot keep environments {self.keep_alive!r}: choose one of {', '.join(KEEP_ALIVE)}")
         self._check_logs()
         if not 0 <= self.port < 65_536:
             raise SettingsError(f"cannot listen on port {self.port}: it is not between 0 and 65535")
@@ -127,6 +137,8 @@ class Settings:
             )
         if self.concurrency < 1:
             raise SettingsError("cannot use these limits: concurrency must be above 0")
+        if min(self.images_unused_mb, self.disk_free_mb) < 0:
+            raise SettingsError("cannot keep images within such bounds: they must not be below 0")
         if not 0 < self.async_delay_scale <= 1:
             raise SettingsError("cannot scale the delays of asynchronous retries: the factor must be above 0, up to 1")
         if not (len(self.account) == 12 and self.account.isdigit()):
@@ -173,6 +185,8 @@ def read(environ: Mapping[str, str], **flags: object) -> Settings:
         if text:
             values[field.name] = _convert(field.name, text)
     values |= {name: value for name, value in flags.items() if value is not None}
+    if "idle_s" in values:
+        values.setdefault("keep_alive", "fixed")  # who says how long means it
     return replace(Settings(), **values)  # type: ignore[arg-type]
 
 

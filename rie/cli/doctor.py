@@ -31,7 +31,10 @@ class Finding:
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of text.")] = False) -> None:
     """Check this machine. Exit status 1 if something is missing."""
-    findings = [check() for check in CHECKS]
+    findings = []
+    for check in CHECKS:
+        found = check()
+        findings += [found] if isinstance(found, Finding) else found
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -45,15 +48,31 @@ def _python() -> Finding:
 
 
 def _oci() -> Finding:
-    from rie.engine.oci import bridges
+    from rie.engine.oci import bridges, rootless
     from rie.engine.oci.engine import unavailable
 
     if why := unavailable():
-        remedy = "run `rie serve` as root" if why == "not root" else "use --engine docker"
+        remedy = "use --engine docker"
+        if os.geteuid() != 0:
+            remedy = rootless.find().remedy or "run `rie serve` as root"
         return Finding("oci engine", "warning", f"can't run here: {why}", remedy)
+    if os.geteuid() != 0:
+        return Finding("oci engine", "ok", "sandboxes without a daemon or root, in user namespaces; what they lack:")
     if why := bridges.unavailable():
         return Finding("oci engine", "warning", f"functions have no network: {why}", "apt-get install iptables")
     return Finding("oci engine", "ok", "sandboxes without a daemon, outbound network")
+
+
+def _rootless() -> list[Finding]:
+    """What functions don't have if this user starts the manager."""
+    from rie.engine.oci import rootless
+    from rie.engine.oci.engine import unavailable
+    from rie.limits.groups import Groups
+
+    if os.geteuid() == 0 or unavailable() is not None:
+        return []
+    lacks = rootless.lacks(Groups.find("check"), network="bridge")
+    return [Finding("without root", "warning", lack.text, lack.remedy) for lack in lacks]
 
 
 def _docker() -> Finding:
@@ -69,13 +88,17 @@ def _docker() -> Finding:
         remedy = (
             "start it: systemctl start docker, or dockerd &" if shutil.which("dockerd") else "apt-get install docker.io"
         )
+        if "Permission denied" in str(error):
+            remedy = "usermod --append --groups docker USER; its members are as good as root"
         if unavailable() is None:
             return Finding("docker engine", "warning", f"does not answer, not needed: {_first_line(error)}", remedy)
         return Finding("docker engine", "missing", f"does not answer: {_first_line(error)}", remedy)
     return Finding("docker engine", "ok", f"{version['Version']} on {version['Os']}/{version['Arch']}")
 
 
-def _cgroups() -> Finding:
+def _cgroups() -> list[Finding]:
+    if os.geteuid() != 0:
+        return []  # what counts is which of them this user may change: see `_rootless`
     root = Path("/sys/fs/cgroup")
     if (root / "cgroup.controllers").exists():
         lacking = {"memory", "pids", "cpu"} - set((root / "cgroup.controllers").read_text().split())
@@ -84,20 +107,21 @@ def _cgroups() -> Finding:
         lacking = {name for name in ("memory", "pids", "cpu") if not (root / name).is_dir()}
         version = "version 1"
     if lacking:
-        return Finding("cgroups", "missing", f"{version} without {', '.join(sorted(lacking))}", "mount the controllers")
-    return Finding("cgroups", "ok", f"{version}: memory, cpu, pids")
+        why = f"{version} without {', '.join(sorted(lacking))}"
+        return [Finding("cgroups", "missing", why, "mount the controllers")]
+    return [Finding("cgroups", "ok", f"{version}: memory, cpu, pids")]
 
 
-def _temporary_storage() -> Finding:
+def _temporary_storage() -> list[Finding]:
+    subject = "ephemeral storage"
     if os.geteuid() != 0:
-        detail = "not root: /tmp of functions is held in memory and counts against their limit"
-        return Finding("ephemeral storage", "warning", detail, "run `rie serve` as root")
+        return []
     if not Path("/dev/loop-control").exists():
         detail = "no loop devices: /tmp of functions is held in memory and counts against their limit"
-        return Finding("ephemeral storage", "warning", detail, "modprobe loop")
+        return [Finding(subject, "warning", detail, "modprobe loop")]
     if not shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin"):
-        return Finding("ephemeral storage", "warning", "mke2fs is not installed", "apt-get install e2fsprogs")
-    return Finding("ephemeral storage", "ok", "disk-backed /tmp, bounded by a file system of its own")
+        return [Finding(subject, "warning", "mke2fs is not installed", "apt-get install e2fsprogs")]
+    return [Finding(subject, "ok", "disk-backed /tmp, bounded by a file system of its own")]
 
 
 def _disk() -> Finding:
@@ -128,7 +152,9 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_python, _oci, _docker, _cgroups, _temporary_storage, _disk, _bundle)
+CHECKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
+    *(_python, _oci, _rootless, _docker, _cgroups, _temporary_storage, _disk, _bundle),
+)
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
 
 

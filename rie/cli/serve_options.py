@@ -10,10 +10,16 @@ import typer
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [default: 9000]")]
 Engine = Annotated[
-    str | None, typer.Option(help="What runs the sandboxes: oci, docker or stub. [default: oci on Linux with root]")
+    str | None,
+    typer.Option(
+        help="What runs the sandboxes: oci, docker or stub. [default: oci on Linux with root; else docker if it "
+        "answers, else oci]"
+    ),
 ]
 Data = Annotated[Path | None, typer.Option(help="Where functions, logs and sandboxes are kept.")]
-Idle = Annotated[float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: 600]")]
+Idle = Annotated[
+    float | None, typer.Option(help="Seconds an idle environment is kept warm. [default: what its calls teach, or 600]")
+]
 Concurrency = Annotated[int | None, typer.Option(help="Invocations that may run at a time. [default: 1000]")]
 Memory = Annotated[
     int | None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rie.engine.base import Engine
 from rie.engine.settings import EngineSettings
 from rie.errors import SettingsError
@@ -12,11 +14,25 @@ NAMES = ("oci", "docker", "stub")
 
 
 def default() -> tuple[str, str]:
-    """The engine of this machine if nobody names one, and why: "oci" on Linux with root, else "docker"."""
+    """The engine of this machine if nobody names one, and why.
+
+    "oci" on Linux with root; without root "docker" if it answers, because oci lacks much then, else "oci" if it can.
+    """
     from rie.engine.oci.engine import unavailable
 
+    is_root = os.geteuid() == 0
+    if not is_root and _docker_answers():
+        return "docker", "not root, and Docker answers"
     why_not = unavailable()
-    return ("docker", f"oci: {why_not}") if why_not else ("oci", "Linux with root")
+    if why_not:
+        return "docker", f"oci: {why_not}"
+    return "oci", "Linux with root" if is_root else "not root, Docker does not answer, and users may have namespaces"
+
+
+def _docker_answers() -> bool:
+    from rie.engine.docker.client import answers
+
+    return answers()
 
 
 def choose(name: str | None, settings: EngineSettings) -> Engine:

@@ -23,7 +23,7 @@ Every implementation passes tests/contract/test_engine.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -135,6 +135,13 @@ class Engine(Protocol):
         """Make the image ready to start, its content verified against its digests. Idempotent.
 
         Raises as `resolve` does, and EngineUnavailable.
+        """
+
+    async def collect(self, keep: Iterable[Image], spare_bytes: int, recent_s: float) -> int:
+        """Remove images that are neither in `keep` nor run, where this engine keeps images of its own; the bytes freed.
+
+        Those used last stay up to so many bytes, and whatever was used or prepared in the last `recent_s` seconds.
+        Raises HostFault.
         """
 
     async def start(self, spec: SandboxSpec) -> Sandbox:

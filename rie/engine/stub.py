@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from rie.engine import stub_functions
@@ -158,6 +158,7 @@ class StubEngine:
         self.start_s = start_s
         self.sandboxes: dict[str, StubSandbox] = {}
         self.prepared: set[str] = set()
+        self.collections: list[tuple[set[str], int]] = []
         self._is_closed = False
 
     async def check(self) -> str:
@@ -195,6 +196,15 @@ class StubEngine:
         if on_progress is not None and image.reference not in self.prepared:
             on_progress(f"pulled {image.reference}")
         self.prepared.add(image.reference)
+
+    async def collect(self, keep: Iterable[Image], spare_bytes: int, recent_s: float) -> int:
+        """See `Engine.collect`; forgets what was prepared, and tells in `collections` what it was asked."""
+        kept = {image.reference for image in keep}
+        self.collections.append((kept, spare_bytes))
+        count = len(self.prepared)
+        if not spare_bytes:
+            self.prepared &= kept
+        return count - len(self.prepared)
 
     async def start(self, spec: SandboxSpec) -> StubSandbox:
         """See `Engine.start`."""

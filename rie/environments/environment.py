@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-import os
 import time
 import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -22,6 +20,7 @@ from rie.engine.base import Engine, Mount, Sandbox, SandboxSpec
 from rie.environments.command import command_of
 from rie.environments.door import Door, DoorAnswer
 from rie.environments.lifecycle import State, move
+from rie.environments.log_reader import LogReader, LogSink
 from rie.environments.overdue import overdue_lines, overdue_report
 from rie.environments.variables import variables_for
 from rie.errors import HostFault, ImageNotFound, SandboxFailed
@@ -43,12 +42,6 @@ PROVISIONED_INIT_LIMIT_S = 130.0
 MARGIN_S = 3.0
 CREDENTIALS_MARGIN_S = 60.0
 DESTROY_AGAIN_AFTER_S = (0.5, 2.0, 5.0)
-LOG_READ = 65_536
-# How long lines may lie before they are read: each wake-up for one costs as much as a tenth of a warm invocation. Who
-# writes more than a few lines meanwhile is read without a pause.
-LOG_PAUSE_S = 0.02
-LOG_FLOOD = 8_192
-LAST_READS = 64  # of the log of a sandbox that ends: more than a pipe and the bootstrap's pause hold
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
 # somebody works on after the answer; then another environment is the quicker way.
 PATIENCE = "0.05"
@@ -62,16 +55,6 @@ class StillBusy(Exception):
     """The environment has not finished its last invocation, and did not begin this one."""
 
 
-class LogSink(Protocol):
-    """Where the lines of one environment go."""
-
-    def write(self, data: bytes) -> float:
-        """Take bytes as they come, lines cut anywhere; the seconds for which nothing more is wanted, 0 as a rule."""
-
-    def close(self) -> None:
-        """No more will come."""
-
-
 class Address(NamedTuple):
     """Which environments can stand in for each other: same configuration (of one function), version and tenant."""
 
@@ -83,17 +66,24 @@ class Address(NamedTuple):
 class Environment:
     """`start`, then `invoke` as often as wanted, then `stop`. Times are monotonic seconds.
 
-    `is_provisioned`: started ahead of any invocation, for provisioned concurrency.
+    `is_provisioned`: started ahead of any invocation, for provisioned concurrency; `is_ahead`: because one is expected.
     """
 
     def __init__(
-        self, function: Function, configuration: Configuration, tenant_id: str = "", *, is_provisioned: bool = False
+        self,
+        function: Function,
+        configuration: Configuration,
+        tenant_id: str = "",
+        *,
+        is_provisioned: bool = False,
+        is_ahead: bool = False,
     ) -> None:
         self.environment_id = uuid.uuid4().hex
         self.function = function
         self.configuration = configuration
         self.address = Address(configuration.configuration_id, function.version, tenant_id)
         self.is_provisioned = is_provisioned
+        self.is_ahead = is_ahead
         self.has_initialised = False  # and well; if not, its first invocation begins with another init
         self.log_stream = log_stream(function, configuration, self.environment_id)
         self.state = State.STARTING
@@ -108,13 +98,12 @@ class Environment:
         self.credentials: Credentials | None = None  # of its role, set before it starts
         self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
+        self.starting: asyncio.Task[None] | None = None  # the pool's, if nobody waits for it
         self._is_frozen = False
         self._sandbox: Sandbox | None = None
         self._door: Door | None = None
         self._sink: LogSink | None = None
-        self._log_pause: asyncio.TimerHandle | None = None
-        self._log_rest_s = 0.0  # for how long its sink wants no more
-        self._log_has_ended = False
+        self._log: LogReader | None = None
         self._heads = tuple(
             f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n{wire.PATIENCE}: {PATIENCE}\r\n"
             for prefix, suffix in (
@@ -135,7 +124,8 @@ class Environment:
         """
         self._sink = sink
         self._sandbox = await self._start_sandbox(engine, mounts)
-        asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
+        self._log = LogReader(self._sandbox.log_fd, sink)
+        self._log.open()
         self._sandbox.on_exit(on_exit)
         self.state = move(self.state, State.INITIALISING)
         door = await self._sandbox.connect(Door)
@@ -174,11 +164,12 @@ class Environment:
         await self._door.request(_ask(wire.IDLE_PATH), b"", self.configuration.timeout_s + MARGIN_S)
 
     async def freeze(self) -> None:
-        """Have its processes stand still, as the service does between invocations, once the last phase has ended.
+        """Have its processes stand still, as the service does between invocations, once the last phase has ended and
+        what it logged has been read.
 
         Nothing if it has begun another invocation by then, or can't be asked.
         """
-        assert self._sandbox is not None
+        assert self._sandbox is not None and self._log is not None
         served = self.invocations
         try:
             # Through a door of its own, so that an invocation does not have to wait behind the question.
@@ -190,6 +181,7 @@ class Environment:
                 door.close()
         except (SandboxFailed, TimeoutError):
             return
+        await self._log.delivered()
         if self.state is State.IDLE and self.invocations == served:
             self._is_frozen = True
             await self._sandbox.freeze()
@@ -276,15 +268,12 @@ class Environment:
         self.state = move(self.state, State.STOPPING)
         if self._door is not None:
             self._door.close()
-        if self._sandbox is not None:
-            self._stop_reading()
-            with contextlib.suppress(OSError, ValueError):
-                for _ in range(LAST_READS):  # whoever goes on writing is not waited for
-                    if not self._read_log():
-                        break
-            await self._destroy(self._sandbox)
-        if self._sink is not None:
+        if self._log is not None:
+            self._log.close()
+        elif self._sink is not None:
             self._sink.close()
+        if self._sandbox is not None:
+            await self._destroy(self._sandbox)
         self.state = move(self.state, State.GONE)
 
     async def _destroy(self, sandbox: Sandbox) -> None:
@@ -299,46 +288,6 @@ class Environment:
                 await asyncio.sleep(pause_s)
         log.error("gave up on the sandbox of %r; the next start of the manager removes it", self)
         return None
-
-    def _log_came(self) -> None:
-        """The log can be read: now, and not again before the pause is over.
-
-        A function that logs more than its sink wants is not read for longer: then the bootstrap drops lines, and says
-        so in the log.
-        """
-        is_flood = self._read_log() >= LOG_FLOOD
-        if (not is_flood or self._log_rest_s) and self._sandbox is not None and not self._log_has_ended:
-            self._stop_reading()
-            pause_s = max(LOG_PAUSE_S, self._log_rest_s)
-            self._log_pause = asyncio.get_running_loop().call_later(pause_s, self._watch_log)
-
-    def _watch_log(self) -> None:
-        self._log_pause = None
-        self._log_rest_s = 0.0
-        if self._sandbox is not None:
-            asyncio.get_running_loop().add_reader(self._sandbox.log_fd, self._log_came)
-
-    def _stop_reading(self) -> None:
-        if self._log_pause is not None:
-            self._log_pause.cancel()
-            self._log_pause = None
-        if self._sandbox is not None and self._sandbox.log_fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._sandbox.log_fd)
-
-    def _read_log(self) -> int:
-        """Take one block of the log, so that others have their turn; how many bytes there were."""
-        assert self._sandbox is not None
-        assert self._sink is not None
-        try:
-            data = os.read(self._sandbox.log_fd, LOG_READ)
-        except BlockingIOError:
-            return 0
-        if data:
-            self._log_rest_s = self._sink.write(data)
-        else:  # the last writer is gone
-            self._log_has_ended = True
-            self._stop_reading()
-        return len(data)
 
     def _spec(self, mounts: tuple[Mount, ...]) -> SandboxSpec:
         configuration = self.configuration

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from rie.environments.arrivals import Arrivals
 from rie.environments.concurrency import Share, Slots
 from rie.environments.environment import Address, Environment
 
@@ -9,11 +12,12 @@ from rie.environments.environment import Address, Environment
 class Group:
     """`ready` are its idle environments that were provisioned, `warm` its other idle ones, the warmest last."""
 
-    __slots__ = ("address", "ready", "share", "slots", "warm")
+    __slots__ = ("address", "arrivals", "ready", "share", "slots", "warm")
 
-    def __init__(self, address: Address, share: Share) -> None:
+    def __init__(self, address: Address, share: Share, arrivals: Arrivals) -> None:
         self.address = address
         self.share = share
+        self.arrivals = arrivals
         self.slots: Slots = share.slots(address.version)
         self.ready: list[Environment] = []
         self.warm: list[Environment] = []
@@ -26,7 +30,10 @@ class Group:
 
     def add(self, environment: Environment) -> None:
         """It is idle."""
-        (self.ready if environment.is_provisioned else self.warm).append(environment)
+        if environment.is_ahead and not environment.invocations:
+            self.warm.insert(0, environment)  # those that have served are warmer
+        else:
+            (self.ready if environment.is_provisioned else self.warm).append(environment)
 
     def remove(self, environment: Environment) -> None:
         """It is not any more; the one that `best` gave is removed at once, others are looked for."""
@@ -35,3 +42,10 @@ class Group:
             idle.pop()
         else:
             idle.remove(environment)
+
+
+def coldest(environments: Iterable[Environment], used_before: float) -> Iterator[tuple[str, int]]:
+    """(id, memory in MB) of those that were last used before an instant, the coldest first."""
+    for each in sorted(environments, key=lambda one: one.last_used_at):
+        if each.last_used_at < used_before:
+            yield each.environment_id, each.configuration.memory_mb

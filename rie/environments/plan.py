@@ -36,6 +36,14 @@ class Throttle:
 Decision = Start | Throttle
 
 
+class Throttled(Exception):
+    """No environment may run this invocation now; `reason` is one of the service's throttle reasons."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 def plan(memory_mb: int, free_mb: int, refusal: str | None, idle_coldest_first: Iterable[tuple[str, int]]) -> Decision:
     """Decide, by the first case that holds (service specification §7.5).
 

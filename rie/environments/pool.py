@@ -6,64 +6,32 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import inf
 
-from rie.engine.base import Engine, Mount
+from rie.engine.base import Engine
+from rie.environments.arrivals import Book, Caller
 from rie.environments.concurrency import CONCURRENCY, TENANTS_PER_SLOT, Concurrency
-from rie.environments.environment import Address, Environment, LogSink, StillBusy
-from rie.environments.group import Group
+from rie.environments.environment import Address, Environment, StillBusy
+from rie.environments.group import Group, coldest
+from rie.environments.keep_alive import KeepAlive
+from rie.environments.keeper import Keeper
+from rie.environments.keeper import Start as StartAhead
 from rie.environments.lifecycle import State, move
-from rie.environments.plan import Limits, Start, Throttle, plan
-from rie.errors import SandboxFailed
+from rie.environments.log_reader import LogSink
+from rie.environments.plan import Start, Throttle, Throttled, plan
+from rie.environments.pool_settings import CredentialsOf, MountsOf, PoolSettings, no_credentials, no_mounts
+from rie.environments.room import Room
+from rie.errors import RieError, SandboxFailed
 from rie.flight import land
-from rie.iam.sessions import Credentials
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Listener, Outcome
 
 log = logging.getLogger(__name__)
 
-MIN_SWEEP_S = 0.05
-
-MountsOf = Callable[[Configuration], Awaitable[tuple[Mount, ...]]]
-"""What sandboxes of a configuration see of the host; makes it if it is not there. Raises HostFault."""
-
-
-async def no_mounts(configuration: Configuration) -> tuple[Mount, ...]:
-    """For functions that are images."""
-    return ()
-
-
-class Throttled(Exception):
-    """No environment may run this invocation now; `reason` is one of the service's throttle reasons."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """`idle_s`: how long an idle environment is kept; `variables`: for functions that don't have them otherwise.
-
-    `freeze_s`: how long an idle one runs on before it is frozen, 0: for ever. Calls that follow each other closely then
-    cost no freezing, and what is logged late is still written.
-    """
-
-    limits: Limits
-    idle_s: float = 600.0
-    variables: Mapping[str, str] = field(default_factory=dict)
-    freeze_s: float = 0.0
-
-
-CredentialsOf = Callable[[Function, Configuration], Awaitable[Credentials | None]]
-"""The credentials of a function's role; None where functions get none. Raises ServiceError, HostFault."""
-
-
-async def no_credentials(function: Function, configuration: Configuration) -> Credentials | None:
-    """For managers that give functions none."""
-    return None
+STARTS_AHEAD = 2  # at a time: requests, which wait, have the machine first
+MANY_GROUPS = 4_096  # from here on those without an environment are forgotten
 
 
 class Pool:
@@ -86,16 +54,20 @@ class Pool:
         self.on_provisioned_lost: Callable[[Environment], None] = _nobody_minds
         self._environments: dict[str, Environment] = {}
         self._groups: dict[tuple[str, str, str], Group] = {}
-        self._idle: OrderedDict[str, Environment] = OrderedDict()  # those that may be evicted, the coldest first
-        self._memory_mb = 0
+        self._idle: dict[str, Environment] = {}  # those that may be evicted
+        self._ahead: dict[str, Environment] = {}  # being started ahead of any call; they may be, too
+        self._ahead_turn = asyncio.Semaphore(STARTS_AHEAD)
+        self._room = Room(settings.limits.memory_mb)
+        self.book = Book()
+        keep_alive = KeepAlive[Address, tuple[Function, Configuration]](settings.idle_s, is_learned=settings.is_learned)
+        self._keeper = Keeper(keep_alive, self._let_go, self._start_ahead)
         self._stopping: set[asyncio.Task[None]] = set()
         self._leaving: set[Environment] = set()  # being destroyed: what they have mounted is still in use
         self._finishing: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        self._reaper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Pool {len(self._environments)} environments, {len(self._idle)} idle, {self._memory_mb} MB promised>"
+        return f"<Pool {len(self._environments)} environments, {len(self._idle)} idle, {self.held_mb} MB promised>"
 
     def __iter__(self) -> Iterator[Environment]:
         return iter(self._environments.values())
@@ -106,13 +78,14 @@ class Pool:
         return [environment.configuration for environment in (*self._environments.values(), *self._leaving)]
 
     @property
+    def held_mb(self) -> int:
+        """The memory that is promised to environments, those included that are being destroyed."""
+        return self._room.held_mb
+
+    @property
     def busy(self) -> int:
         """How many environments run an invocation, or start for one."""
         return sum(share.busy for share in self.concurrency)
-
-    def open(self) -> None:
-        """Begin to evict what has been idle for long."""
-        self._reaper = asyncio.get_running_loop().create_task(self._reap())
 
     async def run(
         self,
@@ -144,6 +117,8 @@ class Pool:
             self._discard(environment)
             raise
         self._release(environment)
+        if environment.is_ahead and environment.invocations == 1:
+            return replace(outcome, init_ms=None)  # the report has it; but nobody has waited for it
         return outcome
 
     def _finish_in_background(self, environment: Environment) -> None:
@@ -194,6 +169,7 @@ class Pool:
         for address, group in list(self._groups.items()):
             if group.share.key == key and version in (None, group.address.version) and address[0] != keep:
                 del self._groups[address]
+        self._keeper.forget(lambda address: address not in self._groups)
 
     def retire_one(self, environment: Environment) -> None:
         """As `retire`, of a single one."""
@@ -204,6 +180,7 @@ class Pool:
     def forget(self, key: FunctionKey, version: str | None = None) -> None:
         """A version (None: a function) is gone: its environments go, and what counts its invocations."""
         self.retire(key, version)
+        self.book.forget(key, version)
         if version is None:
             self.concurrency.forget(key)
         else:
@@ -212,10 +189,7 @@ class Pool:
     async def close(self) -> None:
         """Destroy every environment; invocations still running fail."""
         self._is_closed = True
-        if self._reaper is not None:
-            self._reaper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reaper
+        self._keeper.close()
         for environment in list(self._environments.values()):
             self._discard(environment)
         for task in list(self._finishing):
@@ -251,6 +225,8 @@ class Pool:
                 share.throttled += 1
                 raise
         environment.taken_at = now
+        if not environment.is_provisioned:
+            group.arrivals.begin(now)
         return environment
 
     def _check_open(self) -> None:
@@ -264,24 +240,23 @@ class Pool:
         there = sum(1 for environment in self._environments.values() if environment.address.tenant_id)
         return CONCURRENCY if there >= self._settings.limits.concurrency * TENANTS_PER_SLOT else None
 
-    def _admit(self, environment: Environment, group: Group, refusal: str | None) -> None:
-        """Make room for an environment that will be started. Raises Throttled."""
+    def _admit(self, environment: Environment, group: Group, refusal: str | None, used_at: float = inf) -> None:
+        """Make room for an environment that will be started, by what was last used before. Raises Throttled."""
         memory_mb = environment.configuration.memory_mb
-        decision = plan(
-            memory_mb,
-            self._settings.limits.memory_mb - self._memory_mb,
-            refusal,
-            ((idle.environment_id, idle.configuration.memory_mb) for idle in self._idle.values()),
-        )
-        match decision:
+        match plan(memory_mb, self._room.free_mb, refusal, self._evictable(used_at)):
             case Start(evict):
                 for environment_id in evict:
-                    environment.makes_room |= self._discard(self._environments[environment_id])
+                    self._discard(self._environments[environment_id])
                 environment.group = group
                 self._environments[environment.environment_id] = environment
-                self._memory_mb += memory_mb
+                if not self._room.promise(memory_mb):
+                    environment.makes_room = set(self._stopping)
             case Throttle(reason):
                 raise Throttled(reason)
+
+    def _evictable(self, used_before: float) -> Iterator[tuple[str, int]]:
+        """What may be evicted, the coldest first; sorted only if it comes to that."""
+        yield from coldest((*self._idle.values(), *(self._ahead.values() if used_before == inf else ())), used_before)
 
     async def _start(self, environment: Environment) -> None:
         await land()
@@ -297,16 +272,29 @@ class Pool:
         address = Address(configuration.configuration_id, function.version, tenant_id)
         found = self._groups.get(address)
         if found is None:
-            found = self._groups[address] = Group(address, self.concurrency.share(function.key))
+            arrivals = self.book.of(Caller(function.key, function.version, tenant_id))
+            found = Group(address, self.concurrency.share(function.key), arrivals)
+            if len(self._groups) >= MANY_GROUPS:
+                used = {each.address for each in self._environments.values()} | self._keeper.places
+                self._groups = {each: group for each, group in self._groups.items() if each in used}
+            self._groups[address] = found
         return found
 
     def _release(self, environment: Environment) -> None:
         """An environment has ended its invocation, or was started for none."""
         now = environment.last_used_at = time.monotonic()
-        self._give_slot_back(environment, now)
-        if environment.is_retired or self._is_closed or environment.state is not State.BUSY:
+        count = self._give_slot_back(environment, now)
+        if self._is_over(environment):
             self._discard(environment)
             return
+        if count:
+            self._keeper.note_idle(environment, environment.group.arrivals, count, now)
+        self._rest(environment)
+
+    def _is_over(self, environment: Environment) -> bool:
+        return environment.is_retired or self._is_closed or environment.state is not State.BUSY
+
+    def _rest(self, environment: Environment) -> None:
         environment.state = move(environment.state, State.IDLE)
         if not environment.is_provisioned:
             self._idle[environment.environment_id] = environment
@@ -330,39 +318,47 @@ class Pool:
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
-    def _give_slot_back(self, environment: Environment, now: float) -> None:
+    def _give_slot_back(self, environment: Environment, now: float) -> int:
+        """How many of its group's environments that were not provisioned were busy with it; 0 if it had no slot."""
         if environment.taken_at is None:
-            return
-        share = environment.group.share
-        share.end(environment.group.slots)
-        share.traffic.note(now, now - environment.taken_at)
+            return 0
+        group = environment.group
+        group.share.end(group.slots)
+        group.share.traffic.note(now, now - environment.taken_at)
         environment.taken_at = None
+        return 0 if environment.is_provisioned else group.arrivals.end(now)
 
     def _leave_idle(self, environment: Environment, group: Group) -> None:
         group.remove(environment)
         self._idle.pop(environment.environment_id, None)
+        self._keeper.note_taken(environment)
 
-    def _discard(self, environment: Environment) -> set[asyncio.Task[None]]:
-        """Forget an environment and destroy it in the background. Its memory is free once that task is done."""
+    def _discard(self, environment: Environment) -> None:
+        """Forget an environment and destroy it in the background. Its memory is free once that is done."""
         if self._environments.pop(environment.environment_id, None) is None:
-            return set()
+            return
+        environment.is_retired = True
+        self._ahead.pop(environment.environment_id, None)
         if environment.state is State.IDLE:
             self._leave_idle(environment, environment.group)
         self._give_slot_back(environment, time.monotonic())
         self._leaving.add(environment)
+        self._room.leave(environment.configuration.memory_mb)
         task = asyncio.get_running_loop().create_task(self._stop(environment))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
         if environment.is_provisioned:
             self.on_provisioned_lost(environment)
-        return {task}
 
     async def _stop(self, environment: Environment) -> None:
         try:
+            if environment.starting is not None:
+                environment.starting.cancel()
+                await asyncio.wait({environment.starting})
             await environment.stop()
         finally:
             self._leaving.discard(environment)
-            self._memory_mb -= environment.configuration.memory_mb
+            self._room.give_back(environment.configuration.memory_mb)
 
     def _exited(self, environment: Environment) -> None:
         """The sandbox's first process is gone. A running invocation hears of it through its connection."""
@@ -372,21 +368,42 @@ class Pool:
         else:
             environment.is_retired = True
 
-    # -- eviction -------------------------------------------------------------------------------------------------
+    # -- when nothing calls ---------------------------------------------------------------------------------------
 
-    async def _reap(self) -> None:
-        while True:
-            await asyncio.sleep(max(MIN_SWEEP_S, self._until_next_eviction()))
-            now = time.monotonic()
-            for environment in list(self._idle.values()):
-                if now - environment.last_used_at < self._settings.idle_s:
-                    break  # the coldest come first
-                self._discard(environment)
+    def _let_go(self, environment_id: str) -> None:
+        if environment_id in self._idle:
+            self._discard(self._idle[environment_id])
 
-    def _until_next_eviction(self) -> float:
-        for environment in self._idle.values():
-            return environment.last_used_at + self._settings.idle_s - time.monotonic()
-        return min(self._settings.idle_s, 1.0)
+    def _start_ahead(self, start: StartAhead) -> None:
+        """Start an environment before the call that is expected, if it takes nothing from anybody.
+
+        It is as cold as what it stands for: requests evict it, even while it starts, before what was used since.
+        """
+        group = self._groups.get(start.slot.place)
+        if group is None or self._is_closed or len(group.warm) + group.arrivals.busy >= start.slot.needed:
+            return
+        environment = Environment(*start.model, group.address.tenant_id, is_ahead=True)
+        environment.last_used_at = start.used_at
+        with contextlib.suppress(Throttled):
+            self._admit(environment, group, self._too_many_tenants(group.address.tenant_id), start.used_at)
+            self._ahead[environment.environment_id] = environment
+            environment.starting = asyncio.get_running_loop().create_task(self._make_ready(environment, start))
+
+    async def _make_ready(self, environment: Environment, start: StartAhead) -> None:
+        try:
+            async with self._ahead_turn:
+                await self._start(environment)
+        except Exception as error:
+            unexpected = None if isinstance(error, RieError) else error
+            log.warning("cannot start %r ahead of its next call: %s", environment, error, exc_info=unexpected)
+        finally:
+            environment.starting = None
+            self._ahead.pop(environment.environment_id, None)
+        if self._is_over(environment) or not environment.has_initialised:
+            self._discard(environment)
+        else:
+            self._rest(environment)
+            self._keeper.note_ready(environment, start)
 
 
 def _nobody_minds(_: Environment) -> None:

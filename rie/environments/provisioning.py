@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import State
-from rie.environments.pool import Pool, Throttled
+from rie.environments.plan import Throttled
+from rie.environments.pool import Pool
 from rie.errors import RieError
 from rie.model.function import Function, FunctionKey
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rie.functions.catalog import Catalog
 from rie.functions.layers import Layers
 from rie.functions.sweeper import Use, use_of
+from rie.model.function import Configuration
 
 
 class Usage:
@@ -27,10 +28,14 @@ class Usage:
                 total += sum(version.archive.size for version in layer.versions)
         return total
 
+    def configurations(self) -> list[Configuration]:
+        """Those of every version, and those that serve meanwhile."""
+        functions = self._catalog.all()
+        found = [function.configuration for function in functions]
+        return found + [function.serving for function in functions if function.serving]
+
     def uses(self) -> list[Use]:
         """All that functions, what serves of them, and layers have unpacked."""
-        functions = self._catalog.all()
-        uses = [use_of(function.configuration) for function in functions]
-        uses += [use_of(function.serving) for function in functions if function.serving]
+        uses = [use_of(configuration) for configuration in self.configurations()]
         uses += [((version.archive,), ()) for _, layer in self._layers.all() for version in layer.versions]
         return uses

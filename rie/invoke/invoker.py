@@ -16,7 +16,8 @@ import orjson
 from bootstrap.ids import new_id, new_trace_id
 from bootstrap.wire import MAX_CLIENT_CONTEXT, MAX_EVENT
 from rie.arn import function_arn, locate
-from rie.environments.pool import Pool, Throttled
+from rie.environments.plan import Throttled
+from rie.environments.pool import Pool
 from rie.errors import ImageFault, ServiceError
 from rie.flight import land
 from rie.iam.caller import Caller

@@ -1,7 +1,8 @@
 """Control groups of our own, versions 1 and 2: made, limited, frozen, read and removed.
 
 Every sandbox has a group in each hierarchy that counts: memory, pids, cpu and the freezer. They stand at
-<hierarchy>/rie-<owner>/<engine>/<number>, so that what is left of a dead engine can be found by its name.
+<hierarchy>/rie-<owner>/<engine>/<number>, so that what is left of a dead engine can be found by its name. Without root
+they stand in the group that this process is in, where that was given to its user, and some or all may not be there.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rie.errors import EngineUnavailable, HostFault
-from rie.limits.cgroup import hierarchies
+from rie.limits import cgroup
+from rie.limits.share import Quota
 
 CONTROLLERS = ("memory", "pids", "cpu")
 MB = 1024 * 1024
@@ -27,18 +29,19 @@ PREFIX = "rie-"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One sandbox's control groups; in version 2 the four directories are one."""
+    """One sandbox's control groups, None where there is no such controller; in version 2 the directories are one."""
 
-    memory: Path
-    pids: Path
-    cpu: Path
-    freezer: Path
+    memory: Path | None
+    pids: Path | None
+    cpu: Path | None
+    freezer: Path | None
     is_unified: bool
 
     @property
     def directories(self) -> tuple[Path, ...]:
         """Each of them once."""
-        return tuple(dict.fromkeys((self.memory, self.pids, self.cpu, self.freezer)))
+        found = (self.memory, self.pids, self.cpu, self.freezer)
+        return tuple(dict.fromkeys(directory for directory in found if directory is not None))
 
     @property
     def doors(self) -> list[str]:
@@ -48,11 +51,16 @@ class Group:
     @property
     def shown(self) -> list[list[str]]:
         """Pairs of a directory and where a sandbox sees it, read-only: the memory's numbers."""
-        return [[str(self.memory), "sys/fs/cgroup" if self.is_unified else "sys/fs/cgroup/memory"]]
+        place = "sys/fs/cgroup" if self.is_unified else "sys/fs/cgroup/memory"
+        return [[str(self.memory), place]] if self.memory is not None else []
 
     def limit(self, memory_mb: int, processes: int) -> None:
         """Bound memory, without swap, and processes. Raises OSError."""
         size = str(memory_mb * MB)
+        if self.pids is not None:
+            _write(self.pids / "pids.max", str(processes))
+        if self.memory is None:
+            return
         if self.is_unified:
             _write(self.memory / "memory.max", size)
             with contextlib.suppress(OSError):  # a kernel without swap
@@ -61,10 +69,21 @@ class Group:
             _write(self.memory / "memory.limit_in_bytes", size)
             with contextlib.suppress(OSError):  # memory and swap together, where swap is accounted for
                 _write(self.memory / "memory.memsw.limit_in_bytes", size)
-        _write(self.pids / "pids.max", str(processes))
+
+    def limit_cpu(self, quota: Quota) -> None:
+        """Bound the share of CPU time from now on. Raises OSError."""
+        if self.cpu is not None:
+            cgroup.write_quota(self.cpu, quota)
+
+    def lift_cpu_limit(self) -> None:
+        """Take that bound away. Raises OSError."""
+        if self.cpu is not None:
+            cgroup.lift_quota(self.cpu)
 
     def freeze(self) -> None:
         """Have every process stop where it is; each does so as soon as it leaves the kernel. Raises OSError."""
+        if self.freezer is None:
+            return
         if self.is_unified:
             _write(self.freezer / "cgroup.freeze", "1")
         else:
@@ -72,6 +91,8 @@ class Group:
 
     def thaw(self) -> None:
         """Let them go on. Raises OSError."""
+        if self.freezer is None:
+            return
         if self.is_unified:
             _write(self.freezer / "cgroup.freeze", "0")
         else:
@@ -79,6 +100,8 @@ class Group:
 
     def out_of_memory_kills(self) -> int:
         """How often the kernel has killed in here for want of memory."""
+        if self.memory is None:
+            return 0
         name = "memory.events" if self.is_unified else "memory.oom_control"
         with contextlib.suppress(OSError):
             for line in (self.memory / name).read_text().splitlines():
@@ -94,16 +117,22 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Where an engine's groups stand: `roots` are the owner's directories by controller."""
+    """Where an engine's groups stand: `roots` are the owner's directories by controller, as far as there are any."""
 
     roots: dict[str, Path]
     is_unified: bool
 
     @classmethod
     def find(cls, owner: str) -> Groups:
-        """Look for the hierarchies. Raises EngineUnavailable, with what to mount, when a controller is missing."""
-        found, is_unified = hierarchies()
-        wanted = CONTROLLERS if is_unified else (*CONTROLLERS, "freezer")
+        """Look for the hierarchies; without root, for what this user may change of them.
+
+        Raises EngineUnavailable, with what to mount, when root misses a controller.
+        """
+        if os.geteuid() != 0:
+            own, is_unified = cgroup.delegated()
+            return cls({name: place / f"{PREFIX}{owner}" for name, place in own.items()}, is_unified)
+        found, is_unified = cgroup.hierarchies()
+        wanted = (*CONTROLLERS, "freezer")
         lacking = [name for name in wanted if name not in found]
         if lacking:
             raise EngineUnavailable(
@@ -125,8 +154,9 @@ class Groups:
             if not parent.is_dir():
                 parent.mkdir(parents=True, exist_ok=True)
                 if self.is_unified:
+                    names = [name for name in CONTROLLERS if name in self.roots]
                     for level in (root.parent, root, parent):
-                        _delegate(level)
+                        _delegate(level, names)
         group = self.group(engine, name)
         for directory in group.directories:
             directory.mkdir()
@@ -135,8 +165,7 @@ class Groups:
     def group(self, engine: str, name: str) -> Group:
         """A sandbox's groups by name, whether they are there or not."""
         at = {controller: root / engine / name for controller, root in self.roots.items()}
-        freezer = at["memory"] if self.is_unified else at["freezer"]
-        return Group(at["memory"], at["pids"], at["cpu"], freezer, self.is_unified)
+        return Group(at.get("memory"), at.get("pids"), at.get("cpu"), at.get("freezer"), self.is_unified)
 
     def engines(self) -> set[str]:
         """The engines of this owner of which there are groups."""
@@ -168,16 +197,16 @@ class Groups:
                     directory.rmdir()
 
 
-def _delegate(directory: Path) -> None:
+def _delegate(directory: Path, controllers: Sequence[str]) -> None:
     """Have the groups below a directory use the controllers (version 2)."""
-    text = " ".join(f"+{name}" for name in CONTROLLERS)
+    text = " ".join(f"+{name}" for name in controllers)
     try:
         _write(directory / "cgroup.subtree_control", text)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
         # In a container, processes sit where the kernel wants none beside groups: they move one level down.
-        leaf = directory / "rie-host"
+        leaf = directory / cgroup.HOST
         leaf.mkdir(exist_ok=True)
         for pid in (directory / "cgroup.procs").read_text().split():
             with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rie.environments.environment import credentials_needed_s
-from rie.environments.pool import CredentialsOf, no_credentials
+from rie.environments.pool_settings import CredentialsOf, no_credentials
 from rie.errors import ServiceError
 from rie.iam.roles import CANNOT_ASSUME, RoleCredentials
 from rie.iam.sessions import Credentials

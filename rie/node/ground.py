@@ -15,6 +15,7 @@ from rie.code.links import Links, key_in
 from rie.code.store import CodeStore
 from rie.engine.base import Engine
 from rie.errors import HostFault
+from rie.functions.image_sweeper import Bounds, ImageSweeper
 from rie.functions.preparation import Preparation
 from rie.functions.runtimes import read_table
 from rie.iam.roles import RoleCredentials
@@ -48,6 +49,7 @@ class Ground:
     roles: RoleCredentials | None
     code: CodeStore
     links: Links
+    images: ImageSweeper
     preparation: Preparation
     logs: Logs
 
@@ -71,6 +73,7 @@ class Ground:
         clients = Clients()
         sessions = Sessions(await asyncio.to_thread(master_key, settings.data))
         code = await asyncio.to_thread(CodeStore, settings.data / "code")
+        images = ImageSweeper(engine, Bounds(settings.data, settings.images_unused_mb, settings.disk_free_mb))
         clock = SystemClock()
         return cls(
             settings=settings,
@@ -86,7 +89,8 @@ class Ground:
             roles=await asyncio.to_thread(role_credentials_for, settings, sessions, os.environ),
             code=code,
             links=Links(key_in(settings.data / "links.key"), clock),
-            preparation=Preparation(engine.resolve, engine.prepare, read_table(settings.data, settings.runtimes), code),
+            images=images,
+            preparation=Preparation(engine.resolve, images.prepare, read_table(settings.data, settings.runtimes), code),
             logs=Logs(settings, clients),
         )
 

@@ -51,6 +51,7 @@ class Node:
         if ground.endpoint is not None:
             ground.endpoint.listen(triggers.intake.take)
         await control.sweeper.open()
+        ground.images.open(control.domain.usage.configurations, lambda: runs.pool.configurations)
         return cls(app, ground, runs, control, sources, triggers)
 
     @property
@@ -73,6 +74,8 @@ class Node:
         await self._runs.durable.close()
         await self._control.deployment.close()
         await self._control.sweeper.close()
+        await self._ground.images.close()
         await self._runs.provisioning.close()
         await self._runs.pool.close()
+        await self._runs.arrivals.close()
         await self._ground.close()

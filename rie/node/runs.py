@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+from rie.environments.arrivals_file import ArrivalsFile
 from rie.environments.plan import Limits
-from rie.environments.pool import Pool, PoolSettings
+from rie.environments.pool import Pool
+from rie.environments.pool_settings import PoolSettings
 from rie.environments.provisioning import Provisioning
 from rie.events.assembly import AsyncInvocations
 from rie.functions.durable import DurableExecutions
@@ -35,6 +37,7 @@ class Runs:
     url_directory: UrlDirectory
     access: Access
     pool: Pool
+    arrivals: ArrivalsFile
     provisioning: Provisioning
     invoker: Invoker
     events: AsyncInvocations
@@ -50,6 +53,7 @@ class Runs:
         url_directory = UrlDirectory(mirror)
         access = Access(mirror, url_needs_invoke=settings.url_needs_invoke)
         pool = _pool(ground)
+        arrivals = ArrivalsFile(settings.data / "arrivals.json", pool.book)
         provisioning = Provisioning(pool)
         upkeep = Upkeep(directory, mirror, pool, provisioning)
         invoker = Invoker(
@@ -60,7 +64,9 @@ class Runs:
         events = AsyncInvocations(
             ground.store.events, invoker, directory, mirror, ground.clients, clock, settings.async_delay_scale
         )
-        runs = cls(mirror, directory, url_directory, access, pool, provisioning, invoker, events, book, durable)
+        runs = cls(
+            mirror, directory, url_directory, access, pool, arrivals, provisioning, invoker, events, book, durable
+        )
         crossing.records = mirror.update
         crossing.executions = durable.changed
         crossing.functions += [upkeep.function_changed, runs._function_changed]
@@ -70,7 +76,7 @@ class Runs:
 
     async def open(self) -> None:
         """Go on with what a predecessor acknowledged."""
-        self.pool.open()
+        await self.arrivals.open(lambda key, version: version in self.directory.versions(key))
         await self.events.open()
         await self.durable.open()
 
@@ -93,6 +99,7 @@ def _pool(ground: Ground) -> Pool:
             settings.idle_s,
             endpoints.variables_inside(settings, ground.engine),
             settings.freeze_s,
+            settings.keep_alive == "learned",
         ),
         ground.logs.sink,
         credentials_for_pool(ground.roles, settings),

@@ -16,6 +16,8 @@ from rie.rootfs.tar import DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry, Tar
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 SPECIAL_BITS = 0o7000
+# What a user needs who is not root, to remove a directory again, and to read a file.
+MODE_WITHOUT_ROOT = {DIRECTORY: 0o700, FILE: 0o400, HARD_LINK: 0o400}
 IMPLIED_MODE = 0o755  # of directories that no entry describes, as with Docker
 LAST_NS = (1 << 34) * 1_000_000_000  # the last instant that ext4 can keep, in the year 2446
 MAX_DETOURS = 10_000  # each makes us look at all parents again; honest archives have a handful
@@ -71,6 +73,8 @@ class Extraction:
             raise TarError(f"it has more than {self._max_entries:,} entries")
 
     def _add(self, entry: Entry) -> None:
+        if not self._is_root:
+            entry.mode |= MODE_WITHOUT_ROOT.get(entry.kind, 0)
         path = names.path_of(entry.name)
         if not path:
             if entry.kind == DIRECTORY:

@@ -15,11 +15,13 @@ from pathlib import Path
 from rie.errors import DiskFull, HostFault, ImageNotFound
 from rie.model.image import Image
 from rie.rootfs import progress, sources
-from rie.rootfs.collect import collect
+from rie.rootfs.collect import Spared, collect
 from rie.rootfs.layers import PRIVATE, Layers, lock
 from rie.rootfs.progress import Watch
 from rie.rootfs.pull import Source, pull
 from rie.rootfs.records import Record, Records
+
+NONE_SPARED = Spared()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Images:
         Raises as `resolve` does, DiskFull, and HostFault for other failures of this machine.
         """
         if self._is_ready(image):
+            self._records.touch(image.digest)
             return
         if watch is None:
             watch = progress.as_lines(on_progress or _nobody)
@@ -138,17 +141,19 @@ class Images:
             if count > 1:
                 self._holds[image.digest] = descriptor, count - 1
             elif count == 1:
+                os.utime(descriptor)  # see `Spared`
                 os.close(descriptor)
 
-    def collect(self, keep: Iterable[str]) -> int:
-        """Remove all images but those in `keep` (pinned references or digests) and those in use anywhere on this
-        machine: held by a process, or mounted under their digest (see overlay.mount). Answers the bytes freed.
+    def collect(self, keep: Iterable[str], spared: Spared = NONE_SPARED) -> int:
+        """Remove all images but those in `keep` (pinned references or digests), those that are spared, and those in use
+        anywhere on this machine: held by a process, or mounted under their digest (see overlay.mount). Answers the
+        bytes freed.
 
         Waits for pulls in any process, ten seconds at most; then it frees nothing. Raises HostFault.
         """
         digests = {name.rpartition("@")[2] for name in keep}
         try:
-            return collect(self._root, self._layers, self._records, digests)
+            return collect(self._root, self._layers, self._records, digests, spared)
         except OSError as error:
             raise HostFault(f"cannot collect images in {self._root}: {error}") from error
 

@@ -13,6 +13,7 @@ another boot that was not settled is unpacked again.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -124,6 +125,18 @@ class Layers:
                     _write_durably(home / "layer.json", json.dumps(asdict(replace(found, boot=None))))
                 except FileNotFoundError:  # collected meanwhile
                     continue
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of data in each layer that is there, by diff_id."""
+        return {f"sha256:{home.name}": _data_bytes(home) for home in (self._root / "layers").iterdir()}
+
+    def unfinished_bytes(self) -> int:
+        """The bytes of blobs, or beginnings of them, that are kept for pulls to go on with."""
+        sizes = 0
+        for partial in (self._root / "downloads").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has just been unpacked
+                sizes += partial.stat().st_size
+        return sizes
 
     def retain(self, wanted: Collection[str]) -> int:
         """Remove all layers but those, and everything unfinished; the bytes of data that were removed.

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,6 +61,19 @@ class Records:
             if record is not None:
                 yield record
 
+    def used_at(self, digest: str) -> float:
+        """When it was last held, recorded or touched, as seconds since 1970; 0 if it is not here."""
+        times = [0.0]
+        for path in (self._path(digest), self._hold(digest)):
+            with suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime)
+        return max(times)
+
+    def touch(self, digest: str) -> None:
+        """It is used."""
+        with suppress(FileNotFoundError):
+            os.utime(self._path(digest))
+
     def remove(self, digest: str) -> None:
         """Forget an image."""
         self._path(digest).unlink(missing_ok=True)
@@ -73,6 +86,7 @@ class Records:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             try:
                 if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    os.utime(descriptor)
                     return descriptor
             except FileNotFoundError:
                 pass

@@ -142,7 +142,48 @@ def ticks(seconds):
     return count
 
 
+def hold(megabytes):
+    """Keep memory for longer than any function may run."""
+    block = bytearray(b"x") * (megabytes * 1048576)
+    time.sleep(60)
+    return len(block)
+
+
+def hold_in_children(many):
+    """So many processes, each the child of one that has ended, which hold so many megabytes each."""
+    count, megabytes = many
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            if os.fork() == 0:
+                hold(megabytes)
+            os._exit(0)
+        os.waitpid(child, 0)
+    time.sleep(60)
+    return count
+
+
+def open_for_reading(path):
+    with open(path, "rb") as file:
+        file.read(1)
+
+
+def limit(pid):
+    import resource
+
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, 1))
+
+
 VERBS = {
+    "attempt-read": lambda path: attempt(lambda: open_for_reading(path)),
+    "attempt-limit": lambda pid: attempt(lambda: limit(pid)),
+    "attempt-affinity": lambda pid: attempt(lambda: os.sched_setaffinity(pid, {0})),
+    "attempt-priority": lambda pid: attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 19)),
+    "attempt-signal": lambda pid: attempt(lambda: os.kill(pid, 15)),
+    "attempt-memfd": lambda _: attempt(lambda: os.memfd_create("x")),
+    "list": lambda path: sorted(os.listdir(path)),
+    "hold": hold,
+    "hold-in-children": hold_in_children,
     "allocate": allocate,
     "attempt-write": lambda path: attempt(lambda: write(path, 0)),
     "connect": connect,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rie.engine.base import LOCAL, Mount
-from rie.engine.oci import OciEngine, bridges
+from rie.engine.oci import OciEngine, bridges, rootless
 from rie.engine.oci.sandbox import OciSandbox
 from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SandboxFailed
 from rie.limits import storage
@@ -476,7 +476,8 @@ def test_what_is_missing_is_named(oci_case: Case, monkeypatch: pytest.MonkeyPatc
     async def test() -> None:
         async with oci_case.engine() as engine:
             monkeypatch.setattr(os, "geteuid", lambda: 1000)
-            with pytest.raises(EngineUnavailable, match="not root; use --engine docker"):
+            monkeypatch.setattr(rootless, "find", lambda: rootless.Found(None, "the kernel says no"))
+            with pytest.raises(EngineUnavailable, match="not root, and the kernel says no; use --engine docker"):
                 await engine.check()
             monkeypatch.undo()
             monkeypatch.setattr("rie.engine.oci.engine._capabilities", lambda: 0x00000000A80425FB)  # Docker's default

@@ -9,21 +9,24 @@ import asyncio
 import contextlib
 import os
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bootstrap.wire import REPORT
 from rie.engine.base import Engine, SandboxSpec
 from rie.engine.oci import OciEngine, bridges
 from rie.engine.oci.sandbox import OciSandbox
 from rie.errors import HostFault
 from rie.limits import loop
 from tests.contract.conftest import Case, connect, eventually, run
-from tests.contract.door import Door
+from tests.contract.door import Answer, Door
 
 OPERATIONS = int(os.environ.get("RIE_LEAK_OPERATIONS", "60"))
 AT_ONCE = 6  # sandboxes that live at a time
 CALLERS = 3
+HASTY_S = "0.25"  # the timeout of some sandboxes' function
 
 
 def holdings(case: Case) -> dict[str, int]:
@@ -78,14 +81,18 @@ class Player:
         self._dice = dice
         self._number = 0
         self.sandboxes: list[OciSandbox] = []
+        self.tally: Counter[str] = Counter()  # what was tried, and how invocations ended
 
     async def play(self) -> None:
         """One operation at random."""
         moves: list[Any] = [self.create]
         if self.sandboxes:
             moves += [self.invoke, self.invoke, self.kill, self.exhaust, self.abandon, self.evict, self.freeze]
+            moves += [self.overrun]
+        move = self._dice.choice(moves)
+        self.tally[move.__name__] += 1
         with contextlib.suppress(HostFault, ConnectionError):
-            await self._dice.choice(moves)()
+            await move()
         while len(self.sandboxes) > AT_ONCE // CALLERS:
             await self.evict()
 
@@ -93,6 +100,8 @@ class Player:
         """Start one, now and then one that is not waited for."""
         self._number += 1
         spec = replace(self._spec, sandbox_id=f"{self._name}-{self._number}")
+        if self._dice.random() < 0.4:
+            spec = replace(spec, environment={**spec.environment, "AWS_LAMBDA_FUNCTION_TIMEOUT": HASTY_S})
         start = asyncio.ensure_future(self._engine.start(spec))
         if self._dice.random() < 0.2:
             await asyncio.sleep(self._dice.random() * 0.03)
@@ -104,9 +113,11 @@ class Player:
 
     async def invoke(self) -> None:
         """Call one."""
-        door = await self._door()
-        await door.invoke({"time": None})
-        door.close()
+        await self._call({"time": None})
+
+    async def overrun(self) -> None:
+        """Longer than it may, if it is one of the hasty ones."""
+        await self._call({"ticks": 0.5})
 
     async def kill(self) -> None:
         """Its first process ends behind the engine's back."""
@@ -115,9 +126,7 @@ class Player:
 
     async def exhaust(self) -> None:
         """More memory than it has."""
-        door = await self._door()
-        await door.invoke({"allocate": 400})
-        door.close()
+        await self._call({"allocate": 400})
 
     async def abandon(self) -> None:
         """Destroyed in the middle of an invocation."""
@@ -139,6 +148,17 @@ class Player:
         """Destroyed."""
         sandbox = self.sandboxes.pop(self._dice.randrange(len(self.sandboxes)))
         await sandbox.destroy()
+
+    async def _call(self, event: object) -> None:
+        door = await self._door()
+        self._note(await door.invoke(event))
+        door.close()
+
+    def _note(self, answer: Answer) -> None:
+        status = answer.headers.get(REPORT.lower(), "").rpartition(";")[2] or str(answer.status)
+        if status != "success":
+            status += f" {answer.json().get('errorType')}"
+        self.tally[f"answers: {status}"] += 1
 
     def _any(self) -> OciSandbox:
         return self._dice.choice(self.sandboxes)
@@ -172,6 +192,8 @@ def test_random_operations_leave_nothing(oci_case: Case) -> None:
             before = holdings(oci_case)
             await asyncio.gather(*(play(player, OPERATIONS // CALLERS) for player in players))
             await settled(engine)
+
+            print(dict(sum((player.tally for player in players), Counter())))
 
             def is_as_before() -> bool:
                 return holdings(oci_case) == before

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import client, figures, report
+from bench import client, figures, keepalive, report, trace
 from bench.figures import Report, Spread, Summary
 
 FACTS = {"machine": "a CPU, 2 cores"}
@@ -116,3 +116,30 @@ def test_an_answer_is_whole_only_with_all_of_the_event() -> None:
 def test_another_answer_than_the_event_is_no_measurement(answer: bytes) -> None:
     with pytest.raises(client.CallFailed, match="the answer is not the event"):
         client.is_whole(answer)
+
+
+def test_a_trace_replayed_counts_cold_starts_and_idle_memory() -> None:
+    caller = trace.Caller("timer", 1_024, [(hour * trace.HOUR_S + 60, 1.0) for hour in range(48)])
+    fixed = keepalive.replay(caller, 48 * trace.HOUR_S, is_learned=False)
+    assert (fixed.cold, fixed.idle_mb_s, fixed.ahead) == (1.0, 48 * 600 * 1_024, 0)
+    learned = keepalive.replay(caller, 48 * trace.HOUR_S, is_learned=True)
+    assert 3 / 48 <= learned.cold <= 5 / 48
+    assert learned.ahead >= 43
+    assert learned.idle_mb_s < fixed.idle_mb_s
+
+
+def test_calls_at_the_same_time_take_an_environment_each_and_what_still_idles_at_the_end_counts() -> None:
+    caller = trace.Caller("burst", 1, [(0.0, 10.0), (5.0, 10.0), (20.0, 1.0)])
+    found = keepalive.replay(caller, 100.0, is_learned=False)
+    assert found.cold == pytest.approx(2 / 3)
+    assert found.idle_mb_s == (100 - 10) + (20 - 15) + (100 - 21)
+
+
+def test_a_trace_is_its_seeds_alone_and_has_every_kind_of_caller() -> None:
+    made = trace.synthesise(3, 60, 3)
+    assert made == trace.synthesise(3, 60, 3) != trace.synthesise(4, 60, 3)
+    assert {caller.kind for caller in made} == set(trace.KINDS)
+    for caller in made:
+        instants = [at for at, _ in caller.calls]
+        assert instants == sorted(instants) and instants[0] >= 0 and instants[-1] < 3 * trace.DAY_S
+        assert trace.MIN_MB <= caller.memory_mb <= trace.MAX_MB

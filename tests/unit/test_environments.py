@@ -14,8 +14,9 @@ from rie.engine.stub import StubEngine
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import MOVES, IllegalMove, State, move
 from rie.environments.overdue import overdue_lines, overdue_report
-from rie.environments.plan import Limits, Start, Throttle, plan
-from rie.environments.pool import Pool, PoolSettings, Throttled
+from rie.environments.plan import Limits, Start, Throttle, Throttled, plan
+from rie.environments.pool import Pool
+from rie.environments.pool_settings import PoolSettings
 from rie.environments.variables import variables_for
 from rie.errors import HostFault, SandboxFailed
 from rie.iam.sessions import Credentials
@@ -59,6 +60,7 @@ class World:
             settings.pop("idle_s", 60.0),
             settings.pop("variables", {}),
             settings.pop("freeze_s", 0.0),
+            settings.pop("is_learned", False),
         )
         self.pool = Pool(self.engine, pool_settings, self._sink, self._credentials_of)
 
@@ -101,14 +103,13 @@ def story(**settings: Any) -> Callable[[Callable[[World], Awaitable[None]]], Cal
     def decorate(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
         async def live() -> None:
             world = World(**settings)
-            world.pool.open()
             try:
                 await test(world)
             finally:
                 await world.pool.close()
                 await world.engine.close()
             assert world.environments == []
-            assert world.pool._memory_mb == 0
+            assert world.pool.held_mb == 0
             assert all(sink.is_closed for sink in world.sinks)
 
         def run() -> None:
@@ -194,7 +195,7 @@ async def test_idle_environments_are_evicted_after_their_time(world: World) -> N
     await world.run()
     assert len(world.environments) == 1
     await until(lambda: world.environments == [])
-    await until(lambda: world.pool._memory_mb == 0)
+    await until(lambda: world.pool.held_mb == 0)
 
 
 @story(idle_s=0.3)
@@ -426,7 +427,7 @@ async def test_without_credentials_no_environment_starts_and_none_is_left(world:
     world.credentials = HostFault("cannot assume the role: no answer")
     with pytest.raises(HostFault, match="no answer"):
         await world.run()
-    await until(lambda: not world.environments and not world.pool._memory_mb)
+    await until(lambda: not world.environments and not world.pool.held_mb)
     world.credentials = None
     await world.run()
 

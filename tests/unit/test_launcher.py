@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import cache
 
 import pytest
 
@@ -40,12 +41,12 @@ FORBIDDEN = {
 }
 
 
-def ask(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+def ask(machine: str, number: int, *arguments: int, arch: int | None = None, **how: bool) -> int:
     """What the filter answers: the kernel's interpreter, as far as the program uses it."""
     values = [*arguments, *[0] * (6 - len(arguments))]
     arch = seccomp.AUDIT_ARCH[machine] if arch is None else arch
     data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, arch, 0, *(value & (1 << 64) - 1 for value in values))
-    code = [struct.unpack("=HBBI", piece) for piece in _pieces(seccomp.program(machine))]
+    code = _code(machine, **how)
     at, accumulator = 0, 0
     while True:
         kind, yes, no, value = code[at]
@@ -65,8 +66,9 @@ def ask(machine: str, number: int, *arguments: int, arch: int | None = None) -> 
             at += yes if holds else no
 
 
-def _pieces(program: bytes) -> list[bytes]:
-    return [program[at : at + 8] for at in range(0, len(program), 8)]
+@cache
+def _code(machine: str, **how: bool) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("=HBBI", seccomp.program(machine, **how)))
 
 
 def refusal(number: int) -> int:

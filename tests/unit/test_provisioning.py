@@ -14,7 +14,7 @@ from test_environments import KEY, World, until
 from rie.environments import provisioning
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import State
-from rie.environments.pool import Throttled
+from rie.environments.plan import Throttled
 from rie.environments.provisioning import FAILED, INIT_FAILURE, READY, Allocation, Provisioning, Wanted
 from rie.errors import SandboxFailed
 from rie.model.function import Function
@@ -29,7 +29,6 @@ def story(**settings: Any) -> Callable[[Story], Callable[[], None]]:
     def decorate(test: Story) -> Callable[[], None]:
         async def live() -> None:
             world = World(**settings)
-            world.pool.open()
             ahead = Provisioning(world.pool)
             try:
                 await test(world, ahead)
@@ -38,7 +37,7 @@ def story(**settings: Any) -> Callable[[Story], Callable[[], None]]:
                 await world.pool.close()
                 await world.engine.close()
             assert world.environments == []
-            assert world.pool._memory_mb == 0
+            assert world.pool.held_mb == 0
             assert world.pool.busy == 0
 
         def run() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from rie.rootfs import manifest
 from rie.rootfs.credentials import Credentials
 from rie.rootfs.reference import parse as parse_reference
 
+PING_S = 3.0  # whoever asks has another engine to go on with
+PING_VERSION = "1.24"  # every daemon's; without one the client would ask for it first
 QUICK_S = 30.0  # what only looks; generous, because fifty starts at once keep the daemon busy
 SLOW_S = 120.0  # what makes or removes a container
 PULL_S = 600.0  # between two lines of progress: a layer of gigabytes is unpacked without any
@@ -62,6 +64,16 @@ class _Timed(docker.APIClient):  # type: ignore[misc]
         if options.get("timeout") is None:
             options["timeout"] = self.timeout
         return super().request(method, url, **options)
+
+
+def answers(docker_host: str | None = None) -> bool:
+    """Whether a daemon is there that lets this user ask."""
+    try:
+        base = docker_host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        with closing(docker.APIClient(base_url=base, version=PING_VERSION, timeout=PING_S)) as client:
+            return bool(client.ping())
+    except (errors.DockerException, requests.RequestException, OSError):
+        return False
 
 
 class Client:

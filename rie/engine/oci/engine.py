@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -19,20 +19,21 @@ import psutil
 
 from rie.engine.base import LOCAL, Progress, SandboxSpec
 from rie.engine.instance import Instance, sandboxes_in, sweep
-from rie.engine.oci import bridges, holdings
+from rie.engine.oci import bridges, holdings, rootless
 from rie.engine.oci.borrowed import Borrowed
 from rie.engine.oci.carrier import Carrier
-from rie.engine.oci.network import NONE, Networks
+from rie.engine.oci.network import NONE, OUTBOUND, PASSAGES, Networks
 from rie.engine.oci.sandbox import OciSandbox
 from rie.engine.oci.spawner import Spawner
 from rie.engine.oci.stock import Blank, Stock
 from rie.engine.passages import through_the_manager, url_inside
 from rie.engine.roster import Roster
 from rie.engine.settings import EngineSettings
-from rie.errors import EngineUnavailable, HostFault, SettingsError
+from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SettingsError
 from rie.limits import storage
 from rie.limits.groups import Groups
 from rie.model.image import Image
+from rie.rootfs.collect import Spared
 
 CALLS = 8
 PULLS = 4
@@ -63,20 +64,24 @@ class Images(Protocol):
     def release(self, image: Image) -> None:
         """One user less."""
 
+    def collect(self, keep: Iterable[str], spared: Spared) -> int:
+        """Remove all but those digests, those held or mounted, and those spared; the bytes freed."""
+
 
 def unavailable() -> str | None:
     """Why this engine can't run here ("not root"), or None when it can."""
     if not sys.platform.startswith("linux"):
         return "not Linux"
-    if os.geteuid() != 0:
-        return "not root"
-    lacking = [name for name, number in CAPABILITIES.items() if not _capabilities() >> number & 1]
-    if lacking:
-        return f"root without {', '.join(lacking)}, as in a container that is not privileged"
     if platform.machine() not in ("x86_64", "aarch64"):
         return f"no system call filter for {platform.machine()}"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "the kernel has no overlay file system (modprobe overlay)"
+    if os.geteuid() != 0:
+        found = rootless.find()
+        return None if found.users is not None else f"not root, and {found.why}"
+    lacking = [name for name, number in CAPABILITIES.items() if not _capabilities() >> number & 1]
+    if lacking:
+        return f"root without {', '.join(lacking)}, as in a container that is not privileged"
     try:
         groups = Groups.find("check")
     except EngineUnavailable as error:
@@ -101,6 +106,8 @@ class OciEngine:
         if not OWNER.fullmatch(settings.owner):
             raise SettingsError(f"cannot use owner {settings.owner!r}: it must be letters, digits and _ . - only")
         self._settings = settings
+        # Without root there are no bridges, and only user namespaces.
+        self._users = rootless.find().users if os.geteuid() != 0 else None
         self._images = images or _images(settings)
         own = {each.address for all_of_one in psutil.net_if_addrs().values() for each in all_of_one}
         has_network = settings.network != NONE
@@ -128,8 +135,12 @@ class OciEngine:
             raise EngineUnavailable(f"cannot run sandboxes without a daemon: {why}; use --engine docker")
         if not (self._settings.bundle / "bootstrap").exists():
             raise EngineUnavailable(f"cannot run sandboxes: there is no bundle at {self._settings.bundle}")
-        version = 2 if Groups.find(self._mark).is_unified else 1
-        line = f"oci, without a daemon: Linux {platform.release()}, overlay, cgroup v{version}"
+        groups = Groups.find(self._mark)
+        line = f"oci, without a daemon: Linux {platform.release()}, overlay, cgroup v{2 if groups.is_unified else 1}"
+        if self._users is not None:
+            network = self._settings.network if self._settings.network != NONE else None
+            lacks = [lack.short for lack in rootless.lacks(groups, network)]
+            return f"oci, without a daemon or root: Linux {platform.release()}, user namespaces; {', '.join(lacks)}"
         if no_disk := storage.unavailable():
             line += f", /tmp in the function's memory ({no_disk})"
         if self._settings.network != NONE and (no_network := bridges.unavailable()):
@@ -149,6 +160,11 @@ class OciEngine:
         """See `Engine.prepare`."""
         source = self._borrowed if image.reference.startswith(LOCAL) else self._images
         await self._in(self._pulls, lambda: source.prepare(image, on_progress))
+
+    async def collect(self, keep: Iterable[Image], spare_bytes: int, recent_s: float) -> int:
+        """See `Engine.collect`."""
+        kept = list(keep)
+        return await self._in(self._calls, lambda: self._collect(kept, Spared(spare_bytes, recent_s)))
 
     async def start(self, spec: SandboxSpec) -> OciSandbox:
         """See `Engine.start`; at most 16 at a time, the others wait."""
@@ -195,7 +211,7 @@ class OciEngine:
         self._images.hold(spec.image)
         try:
             layers = self._images.layers(spec.image)
-            blank = await stock.take(spec.network or self._settings.network, spec.ephemeral_storage_mb)
+            blank = await stock.take(self._network(spec), spec.ephemeral_storage_mb)
             acquire = holdings.acquire
             try:
                 held = await self._in(
@@ -208,6 +224,21 @@ class OciEngine:
             self._images.release(spec.image)
             raise
         return OciSandbox(held, self)
+
+    def _network(self, spec: SandboxSpec) -> str:
+        if self._users is None:
+            return spec.network or self._settings.network
+        if spec.network is not None:
+            raise EngineUnavailable(f"cannot plug a sandbox into network {spec.network}: without root there is none")
+        return PASSAGES if self._settings.network == OUTBOUND else NONE
+
+    def _collect(self, keep: list[Image], spared: Spared) -> int:
+        digests = []
+        for image in keep:
+            with suppress(ImageNotFound):  # it has to be taken over anew before it can start
+                own = self._borrowed.own(image) if image.reference.startswith(LOCAL) else image
+                digests.append(own.digest)
+        return self._images.collect(digests, spared)
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[[], T], *, at_close: bool = False) -> T:
         if self._roster.is_closed and not at_close:
@@ -227,7 +258,8 @@ class OciEngine:
         instance = self._own_instance()
         if self._stock is None:
             self._groups = Groups.find(self._mark)
-            self._spawner = Spawner(self._settings.bundle, instance.directory / "stage")
+            told = rootless.arguments(self._users, self._groups) if self._users is not None else ()
+            self._spawner = Spawner(self._settings.bundle, instance.directory / "stage", told)
             self._networks = Networks(self._mark, instance.token)
             size = self._settings.prepared
             carrier = Carrier(self._passages)

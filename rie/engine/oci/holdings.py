@@ -124,8 +124,9 @@ def _message(held: Holdings, layers: Sequence[Path], settings: EngineSettings) -
         "given": [[str(mount.source), mount.target] for mount in spec.mounts],
         "groups": held.blank.group.shown,
         "open_files": spec.open_files,
-        "environment": inside.environment(spec),
+        "environment": inside.environment(spec, watches_memory=held.blank.group.memory is None),
         "argv": list(spec.argv),
+        "pids": spec.pids if held.blank.group.pids is None else 0,
     }
 
 

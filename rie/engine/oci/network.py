@@ -18,6 +18,7 @@ from rie.engine.oci import bridges
 from rie.errors import EngineUnavailable
 
 NONE, OUTBOUND = "none", "bridge"
+PASSAGES = "passages"  # no interface but the loopback, and on it the endpoints of this host
 # The kernel's limit is 1,023 ports a bridge.
 MAX_PORTS = 1_000
 
@@ -59,8 +60,8 @@ class Networks:
         self._making = asyncio.Lock()
 
     async def take(self, network: str) -> Port | None:
-        """A port for one sandbox; None on network "none". Raises EngineUnavailable."""
-        if network == NONE:
+        """A port for one sandbox; None on network "none" or "passages". Raises EngineUnavailable."""
+        if network in (NONE, PASSAGES):
             return None
         net = self._free(network)
         if net is None:

@@ -12,7 +12,7 @@ from rie.engine.oci import holdings
 from rie.engine.oci.holdings import Holdings
 from rie.engine.oci.spawner import status_text
 from rie.errors import SandboxFailed
-from rie.limits import cgroup, share
+from rie.limits import share
 
 if TYPE_CHECKING:
     from rie.engine.oci.engine import OciEngine
@@ -70,7 +70,7 @@ class OciSandbox:
     async def limit_cpu(self) -> None:
         """See `Sandbox.limit_cpu`."""
         with contextlib.suppress(OSError):  # it has just been destroyed
-            cgroup.write_quota(self._held.blank.group.cpu, share.quota(self._held.spec.cpus))
+            self._held.blank.group.limit_cpu(share.quota(self._held.spec.cpus))
 
     async def freeze(self) -> None:
         """See `Sandbox.freeze`."""
@@ -147,7 +147,7 @@ class OciSandbox:
         await self.thaw()  # version 1 lets nobody die who is frozen
         with contextlib.suppress(OSError):
             # Hundreds of processes that die on a small share of CPU take seconds.
-            cgroup.lift_quota(blank.group.cpu)
+            blank.group.lift_cpu_limit()
         try:
             await self._engine.give_back(blank)
             await asyncio.to_thread(holdings.release, self._held)

@@ -42,9 +42,11 @@ class Child:
 class Spawner:
     """Owned by the event loop; starts the launcher when it is first needed, and again if it has died."""
 
-    def __init__(self, bundle: Path, stage: Path) -> None:
+    def __init__(self, bundle: Path, stage: Path, rootless: Sequence[int] = ()) -> None:
+        """`rootless` are the launcher's arguments where it has to do without root."""
         self._bundle = bundle
         self._stage = stage
+        self._rootless = rootless
         self._numbers = itertools.count(1)
         self._has_bootstrap = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,7 +116,8 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [str(Path(__file__).parent), str(self._bundle / "lib" / "rie")]
         command = [str(interpreter), "-I", "-S", "-c", PROGRAM.format(paths=paths)]
-        command += [str(theirs.fileno()), str(self._stage), "1" if self._has_bootstrap else "0"]
+        has_bootstrap = "1" if self._has_bootstrap else "0"
+        command += [str(theirs.fileno()), str(self._stage), has_bootstrap, *map(str, self._rootless)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env={"LC_ALL": "C.UTF-8"}, cwd="/"
@@ -148,9 +151,10 @@ class Spawner:
                 if self._begun is not None and not self._begun.done():
                     self._begun.set_result(None)
             case "made":
-                ended = asyncio.get_running_loop().create_future()
-                child = Child(message["pid"], fds[0], socket.socket(fileno=fds[1]), self._has_bootstrap, ended)
-                self._children[child.pid] = child
+                ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                channel = socket.socket(fileno=fds[1])
+                child = Child(_host_pid(fds[0]), fds[0], channel, self._has_bootstrap, ended)
+                self._children[message["pid"]] = child
                 self._ordered.pop(message["number"]).set_result(child)
             case "failed":
                 error = EngineUnavailable(f"cannot start sandboxes: {message['why']}")
@@ -181,6 +185,14 @@ class Spawner:
             process, self._process = self._process, None
             process.kill()
             process.wait()
+
+
+def _host_pid(pidfd: int) -> int:
+    """The number of a process here; the launcher may have another PID namespace. 0 if it has gone already."""
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+        if line.startswith("Pid:"):
+            return max(0, int(line.split()[1]))
+    return 0
 
 
 def status_text(status: int) -> str:

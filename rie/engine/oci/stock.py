@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from rie.engine.instance import Instance
 from rie.engine.oci import disks
 from rie.engine.oci.carrier import Carrier
-from rie.engine.oci.network import Networks, Port
+from rie.engine.oci.network import PASSAGES, Networks, Port
 from rie.engine.oci.spawner import Child, Spawner
 from rie.errors import HostFault, SandboxFailed
 from rie.limits import storage
@@ -142,7 +142,8 @@ class Stock:
             self._networks.give_back(network, port)
             raise
         try:
-            listen = [passage.inside for passage in self._carrier.passages] if port and port.is_outbound else []
+            reaches_host = network == PASSAGES or (port is not None and port.is_outbound)
+            listen = [passage.inside for passage in self._carrier.passages] if reaches_host else []
             child = await self._spawner.order(group.doors, port, device, storage.MOUNT_OPTIONS, listen)
         except BaseException:
             self._networks.give_back(network, port)

@@ -4,8 +4,8 @@ The manager is large and has threads, and forking it would cost ten times as muc
 through here: it goes from the manager to the sandbox itself, so one sandbox's fork has nothing of another's.
 
 Arguments: the control socket's descriptor, the directory for the stage, "1" if the bootstrap can be run in our own
-interpreter. Messages are JSON: an order from the manager; "made" with a pidfd and a channel, or "failed", and "ended"
-to it.
+interpreter; without root, "1" if no control group limits memory, and the numbers of userns.Users. Messages are JSON: an
+order from the manager; "made" with a pidfd and a channel, or "failed", and "ended" to it.
 """
 
 import _socket
@@ -21,8 +21,8 @@ from bootstrap.quick import signal
 from bootstrap.records import make_constructors
 from bootstrap.wire import ENTRYPOINT
 
-from . import blank, kernel, plan, seccomp
-from .operations import Memory
+from . import blank, kernel, plan, seccomp, userns
+from .operations import Bind, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +40,9 @@ NOT_OURS = ("overlay", "nsfs", "fuse.snapfuse", "squashfs")
 class Launcher:
     """Owns the control socket and the children."""
 
-    def __init__(self, control: "_socket.socket", stage: plan.Stage, has_bootstrap: bool) -> None:
+    def __init__(self, control: "_socket.socket", kit: blank.Kit) -> None:
         self._control = control
-        self._stage = stage
-        self._has_bootstrap = has_bootstrap
-        self._filter = kernel.filter_of(seccomp.program(os.uname().machine))
+        self._kit = kit
         self._namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -73,13 +71,13 @@ class Launcher:
         listen = [(address, number) for address, number in order["listen"]]
         try:
             self._make(
-                order["number"], blank.Order(order["groups"], port, order["device"], order["device_options"], listen)
+                blank.Order(order["groups"], port, order["device"], order["device_options"], listen, order["number"])
             )
         except OSError as error:
             self._send({"kind": "failed", "number": order["number"], "why": str(error)})
         return True
 
-    def _make(self, number: int, order: blank.Order) -> None:
+    def _make(self, order: blank.Order) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         kernel.unshare(kernel.CLONE_NEWPID)  # of the next child, which is its first process
         pid = -1
@@ -93,9 +91,9 @@ class Launcher:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
             ours.close()
-            blank.live(theirs.detach(), order, self._stage, self._filter, self._has_bootstrap)
+            blank.live(theirs.detach(), order, self._kit)
         pidfd = os.pidfd_open(pid)
-        self._send({"kind": "made", "number": number, "pid": pid}, (pidfd, ours.fileno()))
+        self._send({"kind": "made", "number": order.number, "pid": pid}, (pidfd, ours.fileno()))
         os.close(pidfd)
         ours.close()
         theirs.close()
@@ -118,11 +116,15 @@ class Launcher:
             os._exit(0)  # the manager is gone, and all that we made goes with us
 
 
-def build_stage(directory: str) -> plan.Stage:
+def build_stage(directory: str, is_rootless: bool) -> plan.Stage:
     """Mount a tmpfs that only we and our children see, with what all sandboxes share."""
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-    _let_go_of_others()
+    if is_rootless:
+        # We have a mount namespace already, out of which we may take nothing; what the host unmounts goes by itself.
+        kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
+    else:
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+        _let_go_of_others()
     os.makedirs(directory, 0o700, exist_ok=True)
     Memory(directory, "mode=0700,size=1m", kernel.MS_NOSUID).execute()
     stage = plan.Stage(*(f"{directory}/{name}" for name in ("root", "processes", "devices", "skeleton", "top", "disk")))
@@ -130,7 +132,11 @@ def build_stage(directory: str) -> plan.Stage:
     for path in (stage.root, stage.processes, stage.devices, stage.skeleton, stage.top, stage.disk):
         os.mkdir(path, 0o755)
     for name, (major, minor) in DEVICES.items():
-        os.mknod(f"{stage.devices}/{name}", 0o666 | 0o020000, os.makedev(major, minor))
+        if is_rootless:  # no device can be made, but the host's can be seen
+            os.close(os.open(f"{stage.devices}/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
+            Bind(f"/dev/{name}", f"{stage.devices}/{name}", kernel.MS_NOSUID | kernel.MS_NOEXEC).execute()
+        else:
+            os.mknod(f"{stage.devices}/{name}", 0o666 | 0o020000, os.makedev(major, minor))
     for name, target in LINKS.items():
         os.symlink(target, f"{stage.devices}/{name}")
     for place in plan.PLACES:
@@ -168,8 +174,13 @@ def main() -> None:
     """Run until the control socket closes."""
     control, directory, has_bootstrap = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the manager, which has work to end
+    users = userns.Users(*(int(number) for number in sys.argv[5:])) if sys.argv[5:] else None
     kernel.set_title(ENTRYPOINT.encode())
-    stage = build_stage(directory)
+    if users is not None:
+        if not (has_bootstrap or users.have_more):
+            raise SystemExit("rie: the bundle's interpreter is not this host's, and the function can't be another user")
+        userns.enter(users)
+    stage = build_stage(directory, users is not None)
     if has_bootstrap:
         # By name: this package may not depend on the bootstrap's parts, only this process runs them.
         for name in ("bootstrap.__main__", "bootstrap.hints", "resource", "traceback"):
@@ -177,7 +188,10 @@ def main() -> None:
     make_constructors()
     gc.collect()
     gc.freeze()  # so that collections in the forks don't touch, and copy, what they share
-    Launcher(_socket.socket(fileno=control), stage, has_bootstrap).run()
+    is_shared = users is not None and not users.have_more
+    program = seccomp.program(os.uname().machine, guards_first=is_shared, shows_memory=sys.argv[4:5] == ["1"])
+    kit = blank.Kit(stage, kernel.filter_of(program), has_bootstrap, users)
+    Launcher(_socket.socket(fileno=control), kit).run()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import os
 import sys
 
 from bootstrap.records import Record
-from bootstrap.wire import BUNDLE, ENTRYPOINT
+from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENTRYPOINT
 
-from . import kernel, plan
+from . import kernel, plan, userns
 from .netlink import Link
 from .operations import Disk, Memory, Processes
 
@@ -48,7 +48,7 @@ class Order(Record):
     """What a sandbox can have before its function is known.
 
     Control groups to join (files), a port or None, a block device with a /tmp and how to mount it, or "", and where to
-    listen for the manager: addresses and ports of the sandbox's own loopback.
+    listen for the manager: addresses and ports of the sandbox's own loopback; its number among those of the launcher.
     """
 
     groups: "list[str]"
@@ -56,24 +56,37 @@ class Order(Record):
     device: str
     device_options: str
     listen: "list[tuple[str, int]]"
+    number: int
 
 
-def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, has_bootstrap: bool) -> "NoReturn":
+class Kit(Record):
+    """What all sandboxes of a launcher have in common; `users` only of a launcher without root."""
+
+    stage: plan.Stage
+    program: kernel.Filter
+    has_bootstrap: bool
+    users: "userns.Users | None"
+
+
+def live(channel: int, order: Order, kit: Kit) -> "NoReturn":
     """Never returns: the process ends with the bootstrap, or when the manager hangs up."""
     status = 1
     try:
         kernel.die_with_parent(SIGKILL)
-        _prepare(order, stage)
+        rootless = _prepare(order, kit)
         _hand_over(channel, order.listen)
         message = _receive(channel)
         if message:
             sandbox = plan.read(json.loads(message))
-            for operation in plan.plan(sandbox, stage, program):
+            # A function that is the same user as the bootstrap must not find the door and the log: they are no place in
+            # the sandbox then, but a descriptor of the bootstrap's.
+            run = kernel.clone_tree(sandbox.run) if rootless and not rootless.has_own_user else -1
+            for operation in plan.plan(sandbox, kit.stage, kit.program, rootless):
                 operation.execute()
-            _settle(channel)
+            _settle(channel, run)
             os.write(channel, STARTED)
             os.close(channel)
-            status = _become(sandbox, has_bootstrap)
+            status = _become(sandbox, kit.has_bootstrap, run)
     except BaseException as error:
         text = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
         _say(channel, ERROR + text.replace("\n", " ").encode("utf-8", "replace")[:2000] + b"\n")
@@ -81,7 +94,8 @@ def live(channel: int, order: Order, stage: plan.Stage, program: kernel.Filter, 
         os._exit(status)
 
 
-def _prepare(order: Order, stage: plan.Stage) -> None:
+def _prepare(order: Order, kit: Kit) -> "plan.Rootless | None":
+    stage = kit.stage
     for path in order.groups:
         _write(path, b"0")  # this process, whatever its number
     outside = Link() if order.port else None
@@ -97,6 +111,9 @@ def _prepare(order: Order, stage: plan.Stage) -> None:
     if order.device:
         Disk(order.device, stage.disk, order.device_options).execute()
     Processes(stage.processes, f"{stage.devices}/null").execute()
+    if kit.users is None:
+        return None
+    return plan.Rootless(userns.make(kit.users, order.number, stage.processes), kit.users.have_more)
 
 
 def _plug(port: Port, outside: Link, inside: Link) -> None:
@@ -149,23 +166,30 @@ def _read_exactly(channel: int, count: int) -> bytes:
     return data
 
 
-def _settle(channel: int) -> None:
+def _settle(channel: int, run: int) -> None:
     """Standard input from nowhere, the rest to the manager; no other descriptor of the host is left."""
     nothing = os.open("/dev/null", os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(channel, 1)
     os.dup2(channel, 2)
-    os.closerange(3, channel)
-    os.closerange(channel + 1, 1024)
+    first = 3
+    for kept in sorted({channel, run} - {-1}):
+        os.closerange(first, kept)
+        first = kept + 1
+    os.closerange(first, 1024)
     os.umask(0o022)
 
 
-def _become(sandbox: plan.Sandbox, has_bootstrap: bool) -> int:
-    """Run the bootstrap as this very process; its exit status."""
+def _become(sandbox: plan.Sandbox, has_bootstrap: bool, run: int) -> int:
+    """Run the bootstrap as this very process; its exit status. What is in the run directory may be a descriptor's."""
     if not has_bootstrap:  # the bundle has another interpreter than we
         os.execve(ENTRYPOINT, [ENTRYPOINT, *sandbox.argv], sandbox.environment)
     os.environ.clear()
     os.environ.update(sandbox.environment)
+    if run >= 0:
+        for name, value in sandbox.environment.items():
+            if value.startswith(f"{DIR_IN_SANDBOX}/"):
+                os.environ[name] = f"/proc/self/fd/{run}{value[len(DIR_IN_SANDBOX) :]}"
     sys.argv[:] = [ENTRYPOINT, *sandbox.argv]
     _look_only_into_the_bundle()
     try:

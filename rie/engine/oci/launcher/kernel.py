@@ -7,9 +7,9 @@ import os
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME = 1, 2, 4, 8, 32, 1024
-MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 4096, 8192, 16384, 1 << 18
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 8192, 16384, 1 << 18, 1 << 19
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 15, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 15, 24, 38
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
@@ -17,6 +17,7 @@ RESOLVE_IN_ROOT = 0x10
 O_PATH = 0o10000000  # os.O_PATH exists, but not for type checkers on other systems
 # The same on every architecture that came after 2011, x86_64 included.
 SYS_OPENAT2 = 437
+SYS_OPEN_TREE, OPEN_TREE_CLONE = 428, 1
 SYS_BY_MACHINE = {"x86_64": {"pivot_root": 155, "capset": 126}, "aarch64": {"pivot_root": 41, "capset": 91}}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,6 +72,12 @@ def open_in_root(root: int, path: str) -> int:
     """A descriptor (O_PATH) of `path` as a process with that root directory would find it: no link leads out."""
     how = (ctypes.c_uint64 * 3)(O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
     arguments = (ctypes.c_long(SYS_OPENAT2), root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24))
+    return _check(_libc.syscall(*arguments), f"open {path}")
+
+
+def clone_tree(path: str) -> int:
+    """A descriptor of a directory as a mount of its own, which stands nowhere: no way leads up from it (open_tree)."""
+    arguments = (ctypes.c_long(SYS_OPEN_TREE), -100, os.fsencode(path), ctypes.c_uint(OPEN_TREE_CLONE | os.O_CLOEXEC))
     return _check(_libc.syscall(*arguments), f"open {path}")
 
 

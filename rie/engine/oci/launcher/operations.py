@@ -16,6 +16,8 @@ NOSUID_NODEV = kernel.MS_NOSUID | kernel.MS_NODEV
 CLOSED = NOSUID_NODEV | kernel.MS_NOEXEC
 # What image layers might ask of the overlay file system is refused: only whiteouts and opaque directories count.
 OVERLAY = "redirect_dir=nofollow,metacopy=off"
+ROOTLESS_OVERLAY = f"{OVERLAY},userxattr"  # marks of opaque directories that a user may set
+KEPT = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC  # statvfs(3) has the same numbers
 
 
 class Overlay(Record):
@@ -25,6 +27,7 @@ class Overlay(Record):
     lowers: "tuple[str, ...]"
     root: str
     label: str
+    options: str = OVERLAY
 
     def describe(self) -> str:
         """One line."""
@@ -36,7 +39,7 @@ class Overlay(Record):
         try:
             lowers = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
             flags = kernel.MS_RDONLY | NOSUID_NODEV
-            kernel.mount(self.label, self.root, "overlay", flags, f"{OVERLAY},lowerdir={lowers}")
+            kernel.mount(self.label, self.root, "overlay", flags, f"{self.options},lowerdir={lowers}")
         finally:
             for fd in fds:
                 os.close(fd)
@@ -75,9 +78,13 @@ class Bind(Record):
         return f"bind {self.source} at {self.target} ({_words(self.flags)})"
 
     def execute(self) -> None:
-        """A bind mount takes its flags in a second call only."""
-        kernel.mount(self.source, self.target, flags=kernel.MS_BIND)
-        kernel.mount("", self.target, flags=kernel.MS_BIND | kernel.MS_REMOUNT | self.flags)
+        """A bind mount takes its flags in a second call only; MS_REC is about what is mounted below the source."""
+        kernel.mount(self.source, self.target, flags=kernel.MS_BIND | self.flags & kernel.MS_REC)
+        flags = kernel.MS_BIND | kernel.MS_REMOUNT | self.flags & ~kernel.MS_REC
+        try:
+            kernel.mount("", self.target, flags=flags)
+        except PermissionError:  # in a user namespace, what the host's mount forbids can't be allowed
+            kernel.mount("", self.target, flags=flags | os.statvfs(self.target).f_flag & KEPT)
 
 
 class Given(Record):
@@ -202,6 +209,62 @@ class Pivot(Record):
         kernel.pivot_root(self.root)
 
 
+class Users(Record):
+    """A user namespace that was made ahead."""
+
+    namespace: int
+
+    def describe(self) -> str:
+        """One line."""
+        return "enter the sandbox's own user namespace"
+
+    def execute(self) -> None:
+        """After all mounts: they belong to the namespace that we leave, where nobody in here has any right."""
+        kernel.setns(self.namespace, kernel.CLONE_NEWUSER)
+        os.close(self.namespace)
+
+
+class ProcessCount(Record):
+    """How many processes there may be, where no control group counts them."""
+
+    most: int
+
+    def describe(self) -> str:
+        """One line."""
+        return f"at most {self.most} processes of this user namespace"
+
+    def execute(self) -> None:
+        """In the sandbox's own user namespace, because the kernel counts in each (since Linux 5.14)."""
+        resource.setrlimit(resource.RLIMIT_NPROC, (self.most, self.most))
+
+
+class FirstVictim(Record):
+    """Who is to be killed if the machine has no memory left."""
+
+    score: int
+
+    def describe(self) -> str:
+        """One line."""
+        return f"oom_score_adj {self.score}"
+
+    def execute(self) -> None:
+        """Of the whole sandbox; whoever makes it higher may, and nobody can make it lower."""
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(self.score))
+
+
+class Closed(Record):
+    """A bootstrap that is the same user as its function is no less out of its reach."""
+
+    def describe(self) -> str:
+        """One line."""
+        return "not dumpable: /proc/1 tells nothing to the same user, nor can it be traced"
+
+    def execute(self) -> None:
+        """Until the next program is executed, which the bootstrap never does as this process."""
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
 class Hostname(Record):
     """The name of the machine."""
 
@@ -226,7 +289,7 @@ class Limits(Record):
         return f"at most {self.open_files} open files, no core dumps"
 
     def execute(self) -> None:
-        """Soft and hard; processes are counted by a control group, because this limit would count those of all."""
+        """Soft and hard; processes are counted by a control group where there is one."""
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -16,20 +16,37 @@ RULED = {
     "x86_64": {"clone": 56, "clone3": 435, "personality": 135, "socket": 41},
     "aarch64": {"clone": 220, "clone3": 435, "personality": 92, "socket": 198},
 }
+# What could hold up a first process that is the same user: its limits, its share of the processor, signals.
+OF_A_PROCESS = {
+    "x86_64": (62, 200, 234, 129, 297, 434, 302, 203, 144, 142, 314),
+    "aarch64": (129, 130, 131, 138, 240, 434, 261, 122, 119, 118, 274),
+}
+"""kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_open, prlimit64, sched_setaffinity,
+sched_setscheduler, sched_setparam, sched_setattr: each begins with a process's number."""
+# setpriority and ioprio_set, each with the kind of number that is one process's: others stand for groups and users.
+PRIORITY = {"x86_64": {141: 0, 251: 1}, "aarch64": {140: 0, 30: 1}}
+PIDFD_SEND_SIGNAL = 424  # a directory of /proc would do for its first argument
+FIRST = 1
+OF_NO_PROCESS = ("memfd_create", "shmget")  # what these hold need not be mapped anywhere
 # CLONE_NEW* of mount, cgroup, UTS, IPC, user, PID and network namespaces: none may be made.
 NAMESPACES = 0x7E020000
 PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Docker's: Linux, its 32-bit and UNAME26 forms, and "tell me"
 FAMILIES = (1, 2, 10, 16)  # UNIX, INET, INET6, NETLINK; the others are drivers' and file systems' business
 
 LOAD, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+NUMBER, ARCHITECTURE, ARGUMENTS, SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in struct seccomp_data
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 
 
-def program(machine: str) -> bytes:
-    """The filter for "x86_64" or "aarch64". Raises KeyError for another machine."""
+def program(machine: str, guards_first: bool = False, shows_memory: bool = False) -> bytes:
+    """The filter for "x86_64" or "aarch64". Raises KeyError for another machine.
+
+    `guards_first` keeps off the sandbox's first process, where it is the same user as the others; `shows_memory` allows
+    no memory but that which the kernel adds to a process, where nobody else counts it.
+    """
     ruled = RULED[machine]
-    numbers = sorted(syscalls.numbers(machine).values())
+    listed = syscalls.numbers(machine)
+    numbers = sorted(listed[name] for name in listed if not (shows_memory and name in OF_NO_PROCESS))
     code = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]),
@@ -43,8 +60,28 @@ def program(machine: str) -> bytes:
     code += _when(ruled["clone"], [(LOAD, 0, 0, ARGUMENTS), (JUMP_SET, 0, 1, NAMESPACES), *_refuse(errno.EPERM)])
     code += _when(ruled["personality"], _one_of(PERSONALITIES, errno.EPERM))
     code += _when(ruled["socket"], _one_of(FAMILIES, errno.EAFNOSUPPORT))
+    if guards_first:
+        code += _guard(machine)
     code += _search(_ranges(numbers))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def _guard(machine: str) -> "list[tuple[int, int, int, int]]":
+    code = _when(PIDFD_SEND_SIGNAL, [(RETURN, 0, 0, FAIL | errno.EPERM)])
+    for number in OF_A_PROCESS[machine]:
+        code += _when(number, [(LOAD, 0, 0, ARGUMENTS), (JUMP_EQUAL, 0, 1, FIRST), *_refuse(errno.EPERM)])
+    for number, kind in PRIORITY[machine].items():
+        code += _when(
+            number,
+            [
+                (LOAD, 0, 0, ARGUMENTS),
+                (JUMP_EQUAL, 0, 2, kind),
+                (LOAD, 0, 0, SECOND_ARGUMENT),
+                (JUMP_EQUAL, 0, 1, FIRST),
+                *_refuse(errno.EPERM),
+            ],
+        )
+    return code
 
 
 def _refuse(number: int) -> "list[tuple[int, int, int, int]]":
