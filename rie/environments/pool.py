@@ -14,6 +14,7 @@ from rie.engine.base import Engine
 from rie.environments.arrivals import Book, Caller
 from rie.environments.concurrency import CONCURRENCY, TENANTS_PER_SLOT, Concurrency
 from rie.environments.environment import Address, Environment, StillBusy
+from rie.environments.freezer import Freezer
 from rie.environments.group import Group, coldest
 from rie.environments.keep_alive import KeepAlive
 from rie.environments.keeper import Keeper
@@ -64,6 +65,7 @@ class Pool:
         self._stopping: set[asyncio.Task[None]] = set()
         self._leaving: set[Environment] = set()  # being destroyed: what they have mounted is still in use
         self._finishing: set[asyncio.Task[None]] = set()
+        self._freezer = Freezer(settings.freeze_s)
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -192,6 +194,7 @@ class Pool:
         self._keeper.close()
         for environment in list(self._environments.values()):
             self._discard(environment)
+        self._freezer.close()
         for task in list(self._finishing):
             task.cancel()
         while self._stopping:
@@ -299,24 +302,7 @@ class Pool:
         if not environment.is_provisioned:
             self._idle[environment.environment_id] = environment
         environment.group.add(environment)
-        if self._settings.freeze_s and not environment.will_be_frozen:
-            self._freeze_in(environment, self._settings.freeze_s)
-
-    def _freeze_in(self, environment: Environment, after_s: float) -> None:
-        environment.will_be_frozen = True
-        asyncio.get_running_loop().call_later(after_s, self._freeze, environment)
-
-    def _freeze(self, environment: Environment) -> None:
-        environment.will_be_frozen = False
-        if environment.state is not State.IDLE:
-            return
-        left_s = environment.last_used_at + self._settings.freeze_s - time.monotonic()
-        if left_s > 0:
-            self._freeze_in(environment, left_s)  # it has been used meanwhile
-            return
-        task = asyncio.get_running_loop().create_task(environment.freeze())
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        self._freezer.watch(environment)
 
     def _give_slot_back(self, environment: Environment, now: float) -> int:
         """How many of its group's environments that were not provisioned were busy with it; 0 if it had no slot."""
