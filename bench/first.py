@@ -65,7 +65,11 @@ def run(effort: Effort) -> Report:
         configuration = {name: value for name, value in configuration.items() if value}
         for number in range(sizes.rounds + 1):
             registry.push(REPOSITORY, str(number), image_of(layers, number, **configuration))
-        times = asyncio.run(_measure(bench, registry, ours, Path(scratch), sizes.rounds))
+        try:
+            times = asyncio.run(_measure(bench, registry, ours, Path(scratch), sizes.rounds))
+        finally:
+            for number in range(sizes.rounds + 1):
+                _forget(bench, registry.reference(REPOSITORY, str(number)))
         total_mb, blob_mb = (
             sum(map(len, each)) / MB for each in zip(*((x.archive, x.blob) for x in layers), strict=True)
         )
@@ -127,6 +131,10 @@ def _with_docker(bench: Workbench, reference: str) -> None:
 
 
 def _forget(bench: Workbench, reference: str) -> None:
-    """Outside of what is timed."""
-    bench.remove(*bench.call("ps", "--all", "--quiet", "--filter", f"ancestor={reference}").split())
+    """What Docker has of an image, if it has anything; outside of what is timed."""
+    if not bench.call("image", "ls", "--quiet", reference):
+        return
+    containers = bench.call("ps", "--all", "--quiet", "--filter", f"ancestor={reference}").split()
+    if containers:
+        bench.remove(*containers)
     bench.forget(reference, reference.partition("/")[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import time
@@ -94,7 +95,11 @@ class Case:
         if isinstance(sandbox, StubSandbox):
             sandbox.crash()
         elif isinstance(sandbox, OciSandbox):
+            ending = os.pidfd_open(sandbox.pid)
             os.kill(sandbox.pid, signal.SIGKILL)
+            readable, _, _ = select.select([ending], [], [], 20)  # until then its sockets may still take connections
+            os.close(ending)
+            assert readable, "it is killed, and does not end"
         else:
             docker("kill", container_of(self.settings.owner, sandbox.sandbox_id))
 
