@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import api, emulator, events, keepalive, machine, oci, pull, report, snapstart
+from bench import api, emulator, events, first, keepalive, machine, oci, pull, report, snapstart
 from bench.client import CallFailed
 from bench.effort import Effort
 from bench.figures import Report
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Report]] = {
     "api": api.run,
     "events": events.run,
     "pull": pull.run,
+    "first": first.run,
     "oci": oci.run,
     "snapstart": snapstart.run,
     "keepalive": keepalive.run,

@@ -78,7 +78,7 @@ class Crowd:
         return self.answered / self.elapsed_s
 
 
-def crowd(address: Address, clients: int, invocations: int) -> Crowd:
+def crowd(address: Address, clients: int, invocations: int, patience_s: float = PATIENCE_S) -> Crowd:
     """So many invocations by so many clients, each sending its next one on its answer; ends at the first failure.
 
     One thread serves all clients, since threads would measure the interpreter's lock.
@@ -92,9 +92,9 @@ def crowd(address: Address, clients: int, invocations: int) -> Crowd:
             for sock in received:
                 sock.sendall(REQUEST)
             while answered < invocations:
-                ready = selector.select(PATIENCE_S)
+                ready = selector.select(patience_s)
                 if not ready:
-                    raise CallFailed(f"no answer within {PATIENCE_S:.0f} s")
+                    raise CallFailed(f"no answer within {patience_s:.0f} s")
                 for key, _ in ready:
                     sock = key.fileobj  # type: ignore[assignment]
                     data = sock.recv(READ_SIZE)

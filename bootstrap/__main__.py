@@ -38,8 +38,11 @@ RUNTIME_CONNECTIONS = 128
 CALLER_CONNECTIONS = 640
 
 
-def main() -> None:
-    """Run the environment until SIGTERM; exit status 2 says that it could not begin."""
+def main(on_open: "Callable[[], None] | None" = None) -> None:
+    """Run the environment until SIGTERM; exit status 2 says that it could not begin.
+
+    `on_open` is called once callers can connect.
+    """
     try:
         settings = read(os.environ, sys.argv[1:])
         runtime_api = _bind_tcp(settings.runtime_api)
@@ -61,6 +64,8 @@ def main() -> None:
     else:
         callers = _several(settings, log, selector, environments, runtime_api)
     environments.loops[0].listen(front_door, callers, CALLER_CONNECTIONS)
+    if on_open is not None:
+        on_open()
     environments.watch_signals()
     if settings.tmp_mb:
         from .storage import bind_tmp

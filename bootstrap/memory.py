@@ -62,7 +62,7 @@ class Gauge:
 
     def _forget_all_but(self, pids: "list[int]") -> None:
         """Of thousands of processes none must stay open, and a number may be given to another process."""
-        if len(self._fds) > 2 * len(pids):
+        if len(self._fds) > 2 * len(pids) + 1:  # two of each, and the children of the first's parent
             for path in list(self._fds):
                 self._close(path)
 

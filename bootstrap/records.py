@@ -65,6 +65,14 @@ def _constructor(cls: type) -> "Any":
     return scope["__init__"]
 
 
+def make_constructors(base: "type[Record]" = Record) -> None:
+    """Make those of all classes now: a process that is forked again and again does so for all its forks."""
+    for cls in base.__subclasses__():
+        if cls.__dict__.get("_fields"):
+            cls.__init__ = _constructor(cls)  # type: ignore[method-assign]
+        make_constructors(cls)
+
+
 def replace(record: "T", **changes: "Any") -> "T":
     """A copy of `record` with some fields changed."""
     return type(record)(**{**record.__dict__, **changes})

@@ -8,6 +8,7 @@ that is over, what the sandbox still holds of the answer (a buffer) is taken at 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,7 @@ import httptools
 
 from bootstrap.wire import EXECUTED_VERSION, MAX_RESPONSE, MAX_STREAM, STREAM_TYPE
 from rie.errors import SandboxFailed
+from rie.flight import Reply
 from rie.model.invocation import Listener
 
 # No bootstrap sends more; what has taken the bootstrap's place may try.
@@ -47,8 +49,11 @@ class Door(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[DoorAnswer] | None = None
+        self._waiter: Reply[DoorAnswer] | None = None
+        # One for all requests, set anew once it has run down: making and cancelling one costs as much as a read.
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = 0.0
+        self._gives_up_at = 0.0
         self._listener: Listener | None = None
         self._is_streaming = False
         self._is_waiting = False  # for the listener
@@ -71,16 +76,14 @@ class Door(asyncio.Protocol):
         """
         if self._transport is None or self._transport.is_closing():
             raise SandboxFailed("cannot reach the sandbox: its front door is closed")
-        waiter: asyncio.Future[DoorAnswer] = self._loop.create_future()
-        self._waiter = waiter
+        self._waiter = waiter = Reply[DoorAnswer]()
         self._listener = listener
         self._is_patient = True
         self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
-        self._timer = self._loop.call_later(within_s, self._expire, waiter)
+        self._give_up_in(within_s)
         try:
             return await waiter
         finally:
-            self._timer.cancel()
             self._waiter = self._listener = None
 
     def on_lost(self, callback: Callable[[], None]) -> None:
@@ -92,20 +95,35 @@ class Door(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _expire(self, waiter: asyncio.Future[DoorAnswer]) -> None:
-        if waiter.done():
+    def _give_up_in(self, within_s: float) -> None:
+        self._gives_up_at = time.monotonic() + within_s
+        if self._timer is None or self._fires_at > self._gives_up_at:
+            self._set_timer(within_s)
+
+    def _set_timer(self, in_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires_at = self._gives_up_at
+        self._timer = self._loop.call_later(in_s, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.is_settled:
             return
-        if self._is_streaming and self._is_patient:
+        left_s = self._gives_up_at - time.monotonic()
+        if left_s > 0:
+            self._set_timer(left_s)  # it was set for an earlier request
+        elif self._is_streaming and self._is_patient:
             self._is_patient = False
             self._resume()
-            self._timer = self._loop.call_later(LEFTOVERS_S, self._expire, waiter)
-            return
-        waiter.set_exception(TimeoutError())
-        self.close()
+            self._give_up_in(LEFTOVERS_S)
+        else:
+            self._waiter.fail(TimeoutError())
+            self.close()
 
     def _fail(self, why: str) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(SandboxFailed(f"cannot hear from the sandbox: {why}"))
+        if self._waiter is not None:
+            self._waiter.fail(SandboxFailed(f"cannot hear from the sandbox: {why}"))
 
     def _resume(self) -> None:
         if self._is_waiting and self._transport is not None:
@@ -119,6 +137,8 @@ class Door(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._fail(f"it closed the connection ({exc or 'end of stream'})")
         if self._lost is not None:
             self._lost()
@@ -163,6 +183,6 @@ class Door(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._is_streaming = False
         self._resume()
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._waiter.set_result(DoorAnswer(self._parser.get_status_code(), self._headers, body))
+            self._waiter.set(DoorAnswer(self._parser.get_status_code(), self._headers, body))

@@ -107,6 +107,7 @@ class Environment:
         self.invocations = 0
         self.max_memory_mb = 0
         self.is_retired = False  # it must not serve again
+        self.will_be_frozen = False  # unless it is used again soon
         self.credentials: Credentials | None = None  # of its role, set before it starts
         self.defaults: Mapping[str, str] = {}  # variables, where neither the image nor the user has others
         self.makes_room: set[asyncio.Task[None]] = set()  # evictions that must end before it starts
@@ -272,7 +273,6 @@ class Environment:
         if answer.status != 200:
             raise SandboxFailed(f"cannot invoke {self!r}: {answer.status} {answer.body[:200]!r}")
         self.invocations += 1
-        asyncio.get_running_loop().call_soon(self._read_log_again)  # after whoever waits has got the answer
         try:
             outcome = outcome_of(answer, self.function.version, invocation.trace_id)
         except ValueError:
@@ -341,10 +341,6 @@ class Environment:
                 await asyncio.sleep(pause_s)
         log.error("gave up on the sandbox of %r; the next start of the manager removes it", self)
         return None
-
-    def _read_log_again(self) -> None:
-        if self.state in (State.BUSY, State.IDLE) and self._log is not None:
-            self._log.read_again()
 
     def _spec(self, mounts: tuple[Mount, ...]) -> SandboxSpec:
         configuration = self.configuration

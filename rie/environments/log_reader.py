@@ -10,8 +10,8 @@ from typing import Protocol
 from bootstrap.output import MAX_BACKLOG
 
 READ = 65_536
-# How long lines may lie before they are read, outside of an invocation's end: each wake-up for one costs as much as a
-# tenth of a warm invocation. Who writes more than a few lines meanwhile is read without a pause.
+# How long lines may lie before they are read: each wake-up for one costs as much as a tenth of a warm invocation. Who
+# writes more than a few lines meanwhile is read without a pause.
 PAUSE_S = 0.02
 FLOOD = 8_192
 LAST_READS = 64  # of the log of a sandbox that ends: more than a pipe and the bootstrap's pause hold
@@ -46,11 +46,6 @@ class LogReader:
     def open(self) -> None:
         """Begin to read."""
         self._loop.add_reader(self._fd, self._came)
-
-    def read_again(self) -> None:
-        """Read what is there now, unless the sink wants nothing."""
-        if not self._has_ended and not self._rest_s:
-            self._read()
 
     async def delivered(self) -> None:
         """Wait until the sandbox has nothing left of what it has logged, as far as that can be told.

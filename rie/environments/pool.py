@@ -16,6 +16,7 @@ from rie.environments.answers import init_failed
 from rie.environments.arrivals import Book, Caller
 from rie.environments.concurrency import CONCURRENCY, TENANTS_PER_SLOT, Concurrency
 from rie.environments.environment import Address, Environment, StillBusy
+from rie.environments.freezer import Freezer
 from rie.environments.group import Group, coldest
 from rie.environments.keep_alive import KeepAlive
 from rie.environments.keeper import Keeper
@@ -34,6 +35,7 @@ from rie.environments.pool_settings import (
 )
 from rie.environments.room import Room
 from rie.errors import RieError, SandboxFailed
+from rie.flight import land
 from rie.model.function import Configuration, Function, FunctionKey
 from rie.model.invocation import Invocation, Listener, Outcome
 
@@ -75,6 +77,7 @@ class Pool:
         self._stopping: set[asyncio.Task[None]] = set()
         self._leaving: set[Environment] = set()  # being destroyed: what they have mounted is still in use
         self._finishing: set[asyncio.Task[None]] = set()
+        self._freezer = Freezer(settings.freeze_s)
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -219,6 +222,7 @@ class Pool:
         self._keeper.close()
         for environment in list(self._environments.values()):
             self._discard(environment)
+        self._freezer.close()
         for task in list(self._finishing):
             task.cancel()
         while self._stopping:
@@ -286,6 +290,7 @@ class Pool:
         yield from coldest((*self._idle.values(), *(self._ahead.values() if used_before == inf else ())), used_before)
 
     async def _start(self, environment: Environment) -> None:
+        await land()
         environment.credentials = await self._credentials_of(environment.function, environment.configuration)
         environment.defaults = self._settings.variables
         if not environment.is_template:
@@ -327,16 +332,7 @@ class Pool:
         if not environment.is_provisioned:
             self._idle[environment.environment_id] = environment
         environment.group.add(environment)
-        if self._settings.freeze_s:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._settings.freeze_s, self._freeze, environment, environment.last_used_at)
-
-    def _freeze(self, environment: Environment, idle_since: float) -> None:
-        if environment.state is not State.IDLE or environment.last_used_at != idle_since:
-            return
-        task = asyncio.get_running_loop().create_task(environment.freeze())
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        self._freezer.watch(environment)
 
     def _give_slot_back(self, environment: Environment, now: float) -> int:
         """How many of its group's environments that were not provisioned were busy with it; 0 if it had no slot."""

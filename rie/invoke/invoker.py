@@ -19,6 +19,7 @@ from rie.arn import function_arn, locate
 from rie.environments.plan import Throttled
 from rie.environments.pool import Pool
 from rie.errors import ImageFault, ServiceError, StoreFailed
+from rie.flight import land
 from rie.iam.caller import Caller
 from rie.invoke.access import Access
 from rie.invoke.counters import Counters
@@ -118,12 +119,14 @@ class Invoker:
         if request.invocation_type == "DryRun":
             return None
         if function.durable is not None:
+            await land()
             if listener is not None:
                 listener.trace_id = request.trace_id  # of an answer that comes whole, at the end
             return await self._start(request, function, qualifier, payload)
         if request.durable_execution_name is not None:
             raise ServiceError("InvalidParameterValueException", NOT_DURABLE)
         if request.invocation_type == EVENT:
+            await land()
             await self._queue().accept(_event(request, key, qualifier, payload))
             return None
         invocation = Invocation(

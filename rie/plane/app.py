@@ -71,6 +71,10 @@ class NodeApp:
             return Invocations.max_body
         return FunctionUrls.max_body if FunctionUrls.takes(request) or Apis.takes(request) else MAX_BODY
 
+    def flies(self, request: Request) -> bool:
+        """See `listener.App.flies`: invocations do, whose time counts."""
+        return Invocations.takes(request)
+
     def __call__(self, request: Request, exchange: Connection) -> Awaitable[None] | None:
         """Answer a request."""
         if FunctionUrls.takes(request):

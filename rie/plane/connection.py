@@ -223,15 +223,16 @@ class Connection(asyncio.Protocol):
         if not request.keep_alive or self._listener.is_closing:
             self._transport.close()
         elif self._waiting:
-            self._start(self._waiting.popleft())
+            # Not at once: whoever has sent hundreds ahead would have them answered within each other.
+            self._start(self._waiting.popleft(), at_once=False)
         elif self.is_read_paused:
             self.is_read_paused = False
             self._transport.resume_reading()
 
-    def _start(self, request: Request) -> None:
+    def _start(self, request: Request, *, at_once: bool) -> None:
         self._request = request
         self.has_begun = self._is_chunked = self._is_silent = False
-        self._listener.serve(request, self)
+        self._listener.serve(request, self, at_once=at_once)
 
     # -- asyncio's callbacks --------------------------------------------------------------------------------------
 
@@ -348,7 +349,7 @@ class Connection(asyncio.Protocol):
         )
         self._body = []
         if self._request is None:
-            self._start(request)
+            self._start(request, at_once=True)
             return
         self._waiting.append(request)
         if not self.is_read_paused and self._transport is not None:

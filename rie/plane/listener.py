@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from rie.flight import fly
 from rie.plane.connection import Connection, Request
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ class App(Protocol):
 
     def limit_of(self, request: Request) -> int:
         """How many bytes the request's body may have; it is asked once the headers are there."""
+
+    def flies(self, request: Request) -> bool:
+        """Whether what answers it may run without a task, see `rie.flight`."""
 
     def __call__(self, request: Request, exchange: Connection) -> Awaitable[None] | None:
         """Answer a whole request: what is left to do runs to its end even if the caller goes. None if it has been
@@ -64,17 +68,24 @@ class Listener:
         for connection in list(self.connections):
             connection.close()
 
-    def serve(self, request: Request, exchange: Connection) -> None:
-        """Have the application answer a request."""
+    def serve(self, request: Request, exchange: Connection, *, at_once: bool) -> None:
+        """Have the application answer a request, perhaps before this returns if `at_once`."""
         try:
             answer = self._app(request, exchange)
         except Exception as error:
             return _fail(request, exchange, error)
-        if answer is not None:
-            task = self._loop.create_task(_finish(answer, request, exchange))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if answer is None:
+            return None
+        finishing = _finish(answer, request, exchange)
+        if at_once and self._app.flies(request):
+            fly(finishing, self._keep)
+        else:
+            self._keep(self._loop.create_task(finishing))
         return None
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _sweep(self) -> None:
         now = time.monotonic()

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +25,10 @@ from bootstrap.events import Invocation
 from bootstrap.faults import known_error_type
 from bootstrap.frames import FrameReader
 from bootstrap.ids import new_id
+from bootstrap.memory import Gauge
 from bootstrap.output import LineReader, Log
 from bootstrap.quoting import query_value, unquote
-from bootstrap.records import Record
+from bootstrap.records import Record, make_constructors
 
 
 def test_the_last_of_several_arguments_is_the_handler_and_all_are_the_command() -> None:
@@ -381,3 +383,34 @@ def test_a_records_first_instance_is_made_as_all_others_are() -> None:
                 kind(1)
             with pytest.raises(TypeError):
                 kind(*values, **named)
+
+
+def test_a_process_is_measured_again_through_the_files_that_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    gauge, opened, real_open = Gauge(), [], os.open
+
+    def counted(path: str, *arguments: int) -> int:
+        opened.append(path)
+        return real_open(path, *arguments)
+
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        monkeypatch.setattr(os, "open", counted)
+        for _ in range(2):
+            children = gauge.descendants(os.getpid())[1:]
+            assert child.pid in children
+            assert gauge.peak_kb(children) > 0
+        child.kill()
+    assert len(opened) == len(set(opened))
+
+
+def test_constructors_are_made_at_once_where_a_process_will_be_forked() -> None:
+    class Kind(Record):
+        pass
+
+    class Pair(Kind):
+        first: int
+        second: int = 2
+
+    assert Pair.__init__.__name__ != "__init__"
+    make_constructors(Kind)
+    assert Pair.__init__.__name__ == "__init__"
+    assert Pair(1).__dict__ == {"first": 1, "second": 2}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 2_000  # characters of a dead bootstrap's last words
 READ = 65_536
+OPEN = b"open\n"  # launcher.blank.OPEN
 STATUS_S = 3.0  # between the end of a process and the launcher's word of it
 
 
@@ -35,8 +36,10 @@ class OciSandbox:
         self._callbacks: list[Callable[[], None]] = []
         self._has_ended = False
         self._is_frozen = False
-        self._said = held.said
+        self._said = b""
+        self._opened = asyncio.Event()  # its front door; or it never will be
         self._channel = held.blank.child.channel
+        self._heard(held.said)
         self._removal: asyncio.Task[None] | None = None
         self._loop.add_reader(held.blank.child.pidfd, self._end)
         self._loop.add_reader(self._channel.fileno(), self._listen)
@@ -54,6 +57,8 @@ class OciSandbox:
     async def connect(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
         """See `Sandbox.connect`; waits up to 20 s for a bootstrap that is still starting."""
         try:
+            if self._held.blank.child.announces:
+                await asyncio.wait_for(self._opened.wait(), front.CONNECT_TIMEOUT_S)
             protocol = await front.reach(self._held.directory_fd, factory, self._is_over)
         except (OSError, TimeoutError) as error:
             raise SandboxFailed(f"cannot connect to sandbox {self.sandbox_id}: {error}") from error
@@ -109,6 +114,7 @@ class OciSandbox:
     def _end(self) -> None:
         self._unwatch()
         self._has_ended = True
+        self._opened.set()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             self._loop.call_soon(callback)
@@ -127,10 +133,18 @@ class OciSandbox:
             data = b""
         if not data:
             self._loop.remove_reader(self._channel.fileno())
-        self._said = (self._said + data)[-MAX_WORDS:]
+        self._heard(data)
+
+    def _heard(self, data: bytes) -> None:
+        said = self._said + data
+        if not self._opened.is_set() and said.startswith(OPEN):
+            self._opened.set()
+            said = said[len(OPEN) :]
+        self._said = said[-MAX_WORDS:]
 
     async def _remove(self) -> None:
         self._unwatch()
+        self._opened.set()
         if self._channel.fileno() >= 0:
             self._loop.remove_reader(self._channel.fileno())
         self._callbacks.clear()

@@ -27,11 +27,15 @@ KILLED = 9  # as waitpid(2) says it
 
 @dataclass(slots=True)
 class Child:
-    """A sandbox's first process: its number here, a pidfd, a channel to it, and what waitpid(2) will say of it."""
+    """A sandbox's first process: its number here, a pidfd, a channel to it, and what waitpid(2) will say of it.
+
+    `announces` says that its bootstrap will say on the channel when its front door is open.
+    """
 
     pid: int
     pidfd: int
     channel: socket.socket
+    announces: bool
     ended: asyncio.Future[int] = field(repr=False)
 
 
@@ -44,6 +48,7 @@ class Spawner:
         self._stage = stage
         self._rootless = rootless
         self._numbers = itertools.count(1)
+        self._has_bootstrap = False
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._begun: asyncio.Future[None] | None = None
@@ -90,8 +95,8 @@ class Spawner:
             begun = self._begun = asyncio.get_running_loop().create_future()
             # Looking for the interpreter blocks; starting must be done here, in one of the process's main threads.
             try:
-                interpreter, has_bootstrap = await asyncio.to_thread(self._interpreter)
-                self._start(interpreter, has_bootstrap)
+                interpreter, self._has_bootstrap = await asyncio.to_thread(self._interpreter)
+                self._start(interpreter)
             except BaseException as error:
                 self._begun = None
                 begun.cancel()
@@ -116,11 +121,12 @@ class Spawner:
         interpreter = bundles.find_interpreter()
         return interpreter.path, bundles.read_manifest(self._bundle).get("python") == interpreter.banner
 
-    def _start(self, interpreter: Path, has_bootstrap: bool) -> None:
+    def _start(self, interpreter: Path) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [str(Path(__file__).parent), str(self._bundle / "lib" / "rie")]
         command = [str(interpreter), "-I", "-S", "-c", PROGRAM.format(paths=paths)]
-        command += [str(theirs.fileno()), str(self._stage), "1" if has_bootstrap else "0", *map(str, self._rootless)]
+        has_bootstrap = "1" if self._has_bootstrap else "0"
+        command += [str(theirs.fileno()), str(self._stage), has_bootstrap, *map(str, self._rootless)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env={"LC_ALL": "C.UTF-8"}, cwd="/"
@@ -155,7 +161,8 @@ class Spawner:
                     self._begun.set_result(None)
             case "made":
                 ended = self._end_of(message["pid"])
-                child = Child(_host_pid(fds[0]), fds[0], socket.socket(fileno=fds[1]), ended)
+                channel = socket.socket(fileno=fds[1])
+                child = Child(_host_pid(fds[0]), fds[0], channel, self._has_bootstrap, ended)
                 self._ordered.pop(message["number"]).set_result(child)
             case "runs":
                 self._ordered.pop(message["number"]).set_result(self._end_of(message["pid"]))

@@ -18,6 +18,7 @@ import select
 import sys
 
 from bootstrap.quick import signal
+from bootstrap.records import make_constructors
 from bootstrap.wire import ENTRYPOINT
 
 from . import blank, checkpoint, kernel, plan, seccomp, userns
@@ -200,6 +201,7 @@ def main() -> None:
         # By name: this package may not depend on the bootstrap's parts, only this process runs them.
         for name in ("bootstrap.__main__", "bootstrap.hints", "resource", "traceback"):
             importlib.import_module(name)
+    make_constructors()
     gc.collect()
     gc.freeze()  # so that collections in the forks don't touch, and copy, what they share
     is_shared = users is not None and not users.have_more

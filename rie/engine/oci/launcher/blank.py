@@ -3,7 +3,8 @@
 It is a fork of the launcher, which has imported the bootstrap, so that nothing has to be executed or imported when the
 function is known. Its channel to the manager carries, in this order: "ready", with the sockets that listen in here for
 the manager, or "error <why>"; from the manager, the sandbox as JSON with its length before it; "started" or "error
-<why>"; then whatever the bootstrap says on its standard error.
+<why>"; "open" once the front door is, from a bootstrap that we become and don't execute; then whatever that says on its
+standard error.
 """
 
 import _socket
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-READY, STARTED, ERROR = b"ready\n", b"started\n", b"error "
+READY, STARTED, OPEN, ERROR = b"ready\n", b"started\n", b"open\n", b"error "
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 LOOPBACK = 1  # its index in every network namespace
 INTERFACE = "eth0"
@@ -202,7 +203,7 @@ def _become(sandbox: plan.Sandbox, has_bootstrap: bool, run: int) -> int:
     sys.argv[:] = [ENTRYPOINT, *sandbox.argv]
     _look_only_into_the_bundle()
     try:
-        sys.modules["bootstrap.__main__"].main()
+        sys.modules["bootstrap.__main__"].main(on_open=lambda: os.write(2, OPEN))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except BaseException:
