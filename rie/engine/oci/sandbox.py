@@ -38,6 +38,9 @@ class OciSandbox:
         self._is_frozen = False
         self._said = b""
         self._opened = asyncio.Event()  # its front door; or it never will be
+        # One that is kept for a snapshot, or was made from one, is no fork of the launcher, and says nothing.
+        is_kept = held.spec.is_template or held.spec.snapshot is not None
+        self._announces = held.blank.child.announces and not is_kept
         self._channel = held.blank.child.channel
         self._heard(held.said)
         self._removal: asyncio.Task[None] | None = None
@@ -57,7 +60,7 @@ class OciSandbox:
     async def connect(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
         """See `Sandbox.connect`; waits up to 20 s for a bootstrap that is still starting."""
         try:
-            if self._held.blank.child.announces:
+            if self._announces:
                 await asyncio.wait_for(self._opened.wait(), front.CONNECT_TIMEOUT_S)
             protocol = await front.reach(self._held.directory_fd, factory, self._is_over)
         except (OSError, TimeoutError) as error:
