@@ -8,7 +8,7 @@ from rie.environments import log_reader
 from tests.unit.test_environments import World, story, until
 
 
-@story(freeze_s=0.02)
+@story(freeze_s=0.5)  # longer than the pause before lines are read
 async def test_an_environment_is_not_frozen_before_what_it_held_of_its_log_has_been_read(world: World) -> None:
     await world.run()
     (sandbox,) = world.engine.sandboxes.values()
@@ -31,7 +31,8 @@ async def test_an_environment_is_not_frozen_before_what_it_held_of_its_log_has_b
 
 @story(freeze_s=0.02)
 async def test_what_logs_without_end_after_its_answer_is_frozen_all_the_same(world: World) -> None:
-    await world.run()
+    sleeper = world.function("sleep")
+    await world.run(sleeper)
     (sandbox,) = world.engine.sandboxes.values()
     sink = world.sinks[0]
 
@@ -40,8 +41,10 @@ async def test_what_logs_without_end_after_its_answer_is_frozen_all_the_same(wor
             sandbox.log("x" * 60_000 + "\n")
 
     sink.on_write = lambda: asyncio.get_running_loop().call_soon(more) and None
+    running = asyncio.ensure_future(world.run(sleeper, {"seconds": 0.1}))
+    await until(lambda: b"xxx" in sink.data)
+    await running
     before = len(sink.data)
-    await world.run()
     await until(lambda: sandbox.is_frozen)
     assert log_reader.MOST_HELD <= len(sink.data) - before <= 2 * log_reader.MOST_HELD
 
