@@ -27,6 +27,7 @@ class Selector:
         self._log_is_watched = False
         self._epoll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
+        self._new: set[int] = set()  # since the last poll: what that says of their numbers is of others, closed since
         self._timers: dict[Hashable, tuple[float, Callable[[], None]]] = {}
         # No timer runs down before this instant. Cancelling one leaves it as it is: that costs a look now and then,
         # where keeping it exact would cost one for each invocation.
@@ -35,7 +36,7 @@ class Selector:
 
     def run(self) -> None:
         """Call whoever is concerned, until `stop`."""
-        poll, watched, log, clock = self._epoll.poll, self._watched, self._log, time.monotonic
+        poll, watched, new, log, clock = self._epoll.poll, self._watched, self._new, self._log, time.monotonic
         while not self._is_over:
             wait_s = self._quiet_until - clock()
             if log.has_backlog and not log.is_blocked and wait_s > PAUSE_S:
@@ -43,9 +44,10 @@ class Selector:
             ready = poll(wait_s if wait_s > 0 else 0, MAX_EVENTS)
             if log.has_backlog and not log.is_blocked and (not ready or log.is_due(clock())):
                 log.flush()
+            new.clear()
             for fd, mask in ready:
                 watcher = watched.get(fd)
-                if watcher is not None:
+                if watcher is not None and fd not in new:
                     try:
                         watcher(mask)
                     except Exception:
@@ -65,6 +67,7 @@ class Selector:
             self._epoll.modify(fd, mask)
         else:
             self._epoll.register(fd, mask)
+            self._new.add(fd)
         self._watched[fd] = watcher
 
     def forget(self, fd: int) -> None:
