@@ -38,7 +38,7 @@ def serve(
     RIE_URL_NEEDS_INVOKE (1: as AWS asks of new URLs), RIE_STREAM_MIB_PER_S, RIE_WITH_AWS, RIE_AWS_PORT, RIE_ROUTES,
     RIE_IMAGES_UNUSED_MB, RIE_DISK_FREE_MB, RIE_LOG_FUNCTION_MB, RIE_LOG_TOTAL_MB, RIE_LOG_RETENTION_DAYS,
     RIE_LOG_KB_PER_S, RIE_LOG_DELIVERY (auto, on, off). RIE_ACCESS_KEY_ID and RIE_SECRET_ACCESS_KEY are one more
-    access key, the account's root.
+    access key, the account's root. RIE_CRIU is the criu that takes snapshots (SnapStart), if it is not on the PATH.
     """
     # Imported here: the server costs half a second that the other verbs need not pay.
     from rie import server, settings

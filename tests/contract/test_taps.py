@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cloud import ACCOUNT, Cloud, _answers
-from tests.contract.test_triggers import allow, named, seen, wait_for
+from tests.contract.test_triggers import allow, check_that_the_wanted_comes, named, seen, wait_for, wanted_only
 from tests.ports import free_port
 from tests.stub_manager import StubManager, stub_managing
 
@@ -58,31 +58,10 @@ def subscriptions(sns: Any, topic: str) -> list[Any]:
 
 def test_a_topic_reaches_the_function_through_a_queue_with_the_same_filter(manager: StubManager, cloud: Cloud) -> None:
     name = named("topic")
-    arn = manager.create(name, "record")
+    topic, mine = wanted_only(manager, cloud, name)
     sns = cloud.client("sns")
-    topic = sns.create_topic(Name=name)["TopicArn"]
-    allow(manager, name, "sns", topic)
-    mine = sns.subscribe(
-        TopicArn=topic,
-        Protocol="lambda",
-        Endpoint=arn,
-        Attributes={"FilterPolicy": json.dumps({"kind": ["wanted"]})},
-        ReturnSubscriptionArn=True,
-    )["SubscriptionArn"]
     wait_for(lambda: len(subscriptions(sns, topic)) == 2, "no queue was put behind the topic")
-    kinds = {kind: {"kind": {"DataType": "String", "StringValue": kind}} for kind in ("other", "wanted")}
-    sns.publish(TopicArn=topic, Message="no", MessageAttributes=kinds["other"])
-    sent = sns.publish(TopicArn=topic, Message="yes", Subject="s", MessageAttributes=kinds["wanted"])
-    (event,) = wait_for(lambda: seen(manager, name), "no event came")
-    (record,) = event["Records"]
-    assert list(record) == ["EventSource", "EventVersion", "EventSubscriptionArn", "Sns"]
-    assert record["EventSubscriptionArn"] == mine  # the user's own, not the queue's
-    told = record["Sns"]
-    assert (told["Type"], told["MessageId"], told["TopicArn"]) == ("Notification", sent["MessageId"], topic)
-    assert (told["Subject"], told["Message"]) == ("s", "yes")
-    assert told["MessageAttributes"] == {"kind": {"Type": "String", "Value": "wanted"}}
-    assert {"SigningCertUrl", "UnsubscribeUrl"} <= set(told)
-    assert not {"SigningCertURL", "UnsubscribeURL"} & set(told)
+    check_that_the_wanted_comes(manager, cloud, name, topic, mine)  # told of the user's own, not of the queue's
     sns.unsubscribe(SubscriptionArn=mine)
     wait_for(lambda: not subscriptions(sns, topic), "the queue is still behind the topic")
     wait_for(lambda: not taps(cloud), "the queue is still there")

@@ -138,8 +138,8 @@ def test_removed_objects_have_neither_size_nor_etag(manager: StubManager, cloud:
     assert set(event["Records"][0]["s3"]["object"]) == {"key", "sequencer"}
 
 
-def test_a_topic_invokes_the_function_with_what_its_filter_lets_through(manager: StubManager, cloud: Cloud) -> None:
-    name = named("sns")
+def wanted_only(manager: StubManager, cloud: Cloud, name: str) -> tuple[str, str]:
+    """A topic whose filter lets what is wanted through to a new function, and the subscription."""
     arn = manager.create(name, "record")
     sns = cloud.client("sns")
     topic = sns.create_topic(Name=name)["TopicArn"]
@@ -151,6 +151,11 @@ def test_a_topic_invokes_the_function_with_what_its_filter_lets_through(manager:
         Attributes={"FilterPolicy": json.dumps({"kind": ["wanted"]})},
         ReturnSubscriptionArn=True,
     )["SubscriptionArn"]
+    return topic, subscription
+
+
+def check_that_the_wanted_comes(manager: StubManager, cloud: Cloud, name: str, topic: str, subscription: str) -> None:
+    sns = cloud.client("sns")
     kinds = {kind: {"kind": {"DataType": "String", "StringValue": kind}} for kind in ("other", "wanted")}
     sns.publish(TopicArn=topic, Message="no", MessageAttributes=kinds["other"])
     sent = sns.publish(TopicArn=topic, Message="yes", Subject="s", MessageAttributes=kinds["wanted"])
@@ -165,6 +170,13 @@ def test_a_topic_invokes_the_function_with_what_its_filter_lets_through(manager:
     assert told["MessageAttributes"] == {"kind": {"Type": "String", "Value": "wanted"}}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["Timestamp"])
     assert {"SigningCertUrl", "UnsubscribeUrl", "Signature", "SignatureVersion"} <= set(told)
+    assert not {"SigningCertURL", "UnsubscribeURL"} & set(told)
+
+
+def test_a_topic_invokes_the_function_with_what_its_filter_lets_through(manager: StubManager, cloud: Cloud) -> None:
+    name = named("sns")
+    topic, subscription = wanted_only(manager, cloud, name)
+    check_that_the_wanted_comes(manager, cloud, name, topic, subscription)
 
 
 def test_a_rule_invokes_the_function_with_what_its_pattern_matches(manager: StubManager, cloud: Cloud) -> None:
