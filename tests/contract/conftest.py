@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import select
 import signal
@@ -45,6 +46,8 @@ ENVIRONMENT = {
     "AWS_LAMBDA_FUNCTION_TIMEOUT": "20",
 }
 DOCKER = "/usr/bin/docker"
+# Another one for each test: what one leaves behind must fail no other.
+OWNERS = (f"test-{os.getpid()}-{number}" for number in itertools.count(1))
 
 
 def image_of(function: str, more: Mapping[str, bytes] = MappingProxyType({}), **config: Any) -> Any:
@@ -227,7 +230,7 @@ def settings_in(directory: Path, shared: Path, bundle_directory: Path, owner: st
 @pytest.fixture
 def docker_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_path: Path) -> Iterator[Case]:
     """The Docker engine; fails if the test leaves a container or a mount behind."""
-    owner = f"test-{os.getpid()}"
+    owner = next(OWNERS)
     settings = settings_in(tmp_path, shared, bundle_directory, owner)
     yield Case("docker", settings, registry.host)
     left = containers(owner)
@@ -240,7 +243,7 @@ def docker_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_pa
 @pytest.fixture
 def oci_case(registry: Registry, bundle_directory: Path, shared: Path, tmp_path: Path) -> Iterator[Case]:
     """The daemonless engine; fails if the test leaves anything behind."""
-    owner = f"test-{os.getpid()}"
+    owner = next(OWNERS)
     settings = settings_in(tmp_path, shared, bundle_directory, owner)
     yield Case("oci", settings, registry.host)
     left = leftovers(owner, tmp_path)

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from rie.engine.oci import OciEngine, bridges, rootless
 from rie.engine.oci.sandbox import OciSandbox
 from rie.errors import EngineUnavailable, HostFault, ImageNotFound, SandboxFailed
 from rie.limits import storage
+from rie.limits.groups import Group
 from tests.contract.conftest import (
     Case,
     begin,
@@ -336,6 +339,32 @@ def test_a_start_that_fails_half_way_leaves_nothing(oci_case: Case) -> None:
                 await engine.start(replace(spec, mounts=(Mount(Path("/not/there"), "/var/volume"),)))
             assert not list(oci_case.settings.state_dir.glob("*/engine-*/s-1"))
             assert (await (await connect(await engine.start(spec))).invoke(1)).json() == 1
+
+    run(test())
+
+
+def test_closing_waits_for_a_blank_that_is_being_given_back(oci_case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = Group.remove
+    is_removing = threading.Event()
+
+    def remove_the_first_slowly(group: Group) -> None:
+        if not is_removing.is_set():
+            is_removing.set()
+            time.sleep(1.0)
+        remove(group)
+
+    monkeypatch.setattr(Group, "remove", remove_the_first_slowly)
+
+    async def test() -> None:
+        async with oci_case.engine() as engine:
+            assert isinstance(engine, OciEngine)
+            await oci_case.start(engine, "echo", sandbox_id="first")
+            stock = engine._stock
+            assert stock is not None
+            await eventually(lambda: bool(stock._ready), 20)
+            # What is ready does not fit the next: the stock changes it, and the engine closes meanwhile.
+            await oci_case.start(engine, "echo", sandbox_id="second", ephemeral_storage_mb=600)
+            await eventually(is_removing.is_set, 20)
 
     run(test())
 

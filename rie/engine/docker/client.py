@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -97,8 +98,7 @@ class Client:
                 found = self._client(QUICK_S).inspect_network(network)
             except errors.NotFound:
                 return None
-        configured = (found.get("IPAM") or {}).get("Config") or []
-        return next((each["Gateway"] for each in configured if each.get("Gateway")), None)
+        return gateway_of(found)
 
     def image(self, reference: str) -> ImageFacts | None:
         """What is known of an image here, None if it is not here."""
@@ -281,3 +281,14 @@ def _follow(reference: str, lines: Iterator[dict[str, Any]], on_progress: Progre
 
 def _said(error: errors.APIError) -> str:
     return str(error.explanation or error).strip()
+
+
+def gateway_of(network: dict[str, Any]) -> str | None:
+    """A bridge's own address; a daemon that has just made its first one leaves out the gateway and names the subnet."""
+    configured = (network.get("IPAM") or {}).get("Config") or []
+    if told := next((each["Gateway"] for each in configured if each.get("Gateway")), None):
+        return str(told)
+    if network.get("Driver") != "bridge":
+        return None
+    subnets = [ipaddress.ip_network(each["Subnet"]) for each in configured if each.get("Subnet")]
+    return next((str(subnet[1]) for subnet in subnets), None)

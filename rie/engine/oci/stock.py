@@ -68,6 +68,7 @@ class Stock:
         self._takes = 0
         self._filling: asyncio.Task[None] | None = None
         self._making: set[asyncio.Task[Blank]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def take(self, network: str, tmp_mb: int, tmp: Path | None = None) -> Blank:
@@ -93,7 +94,16 @@ class Stock:
         return blank.network == network and blank.tmp_mb in (0, tmp_mb) and not blank.child.ended.done()
 
     async def give_back(self, blank: Blank) -> None:
-        """End its processes and remove what was made for it. Raises HostFault; then what is left is `reconcile`'s."""
+        """End its processes and remove what was made for it, to the end even if the caller is cancelled.
+
+        Raises HostFault; then what is left is `reconcile`'s.
+        """
+        leaving = asyncio.get_running_loop().create_task(self._end(blank))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        await asyncio.shield(leaving)
+
+    async def _end(self, blank: Blank) -> None:
         child = blank.child
         for passage in blank.passages:
             passage.cancel()
@@ -122,6 +132,8 @@ class Stock:
             await asyncio.wait(self._making)
         ready, self._ready = self._ready, []
         await asyncio.gather(*(self.give_back(blank) for blank in ready), return_exceptions=True)
+        while self._leaving:  # whoever gave them back may have been cancelled since
+            await asyncio.wait(self._leaving)
 
     async def _make(self, network: str, tmp_mb: int, tmp: Path | None = None) -> Blank:
         making = asyncio.get_running_loop().create_task(self._order(network, tmp_mb, tmp))
