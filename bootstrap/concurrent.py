@@ -21,6 +21,7 @@ different from `lifecycle.Machine` (service facts: managed instances):
 
 import collections
 
+from . import hosting
 from .commands import (
     Accept,
     Answer,
@@ -46,31 +47,20 @@ from .errors import IllegalEvent
 from .events import (
     Booted,
     ErrorPosted,
-    ExtensionErrorPosted,
-    ExtensionExited,
-    ExtensionPolled,
-    ExtensionRegistered,
     InitErrorPosted,
     Invocation,
     InvokeReceived,
-    LaunchFailed,
     NextPolled,
-    PollLost,
     ResponseBegun,
     ResponsePosted,
     RestorePolled,
-    RuntimeExited,
     ShutdownRequested,
-    SpawnFailed,
-    SubscriptionPosted,
     TimerFired,
 )
 from .extensions import Roster
 from .farewell import EXIT_TIMER, FAILURE, GRACE_TIMER, SPINDOWN
-from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
-from .hosting import Hosting
-from .lifecycle import EXIT_GRACE_S, INIT_TIMER, MAX_WAITING, MAX_WAITING_BYTES, PROVISIONED_INIT_LIMIT_S
-from .quick import deque
+from .faults import ExitCause, error_body, known_error_type, too_large_body
+from .hosting import EXIT_GRACE_S, INIT_TIMER, PROVISIONED_INIT_LIMIT_S, Hosting
 from .wire import MAX_RESPONSE
 
 TYPE_CHECKING = False
@@ -94,24 +84,14 @@ class ConcurrentMachine(Hosting):
         self.limit = limit
         self.state = BOOT
         self.init_result: ReportInit | None = None
-        self._external: tuple[str, ...] = ()
         self._runs = False
-        self._waiting: deque[Invocation] = deque()
-        self._waiting_bytes = 0
-        self._polls: list[Any] = []
         self._running: dict[str, tuple[Invocation, float]] = {}  # and when it began
         self._expired: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._init_began_at = 0.0
         self._init_ms: float | None = None
-        self._cause: ExitCause | None = None
 
     def __repr__(self) -> str:
         return f"<ConcurrentMachine {self.state}, {len(self._running)} running, {len(self._waiting)} waiting>"
-
-    @property
-    def waiting(self) -> int:
-        """How many invocations wait in line."""
-        return len(self._waiting)
 
     @property
     def is_free(self) -> bool:
@@ -129,6 +109,9 @@ class ConcurrentMachine(Hosting):
     @property
     def _has_runtime(self) -> bool:
         return self._runs
+
+    def _forget_runtime(self) -> None:
+        self._runs = False
 
     def accept(self, event: "Record", at: float) -> "list[Record]":
         """As `lifecycle.Machine.accept`."""
@@ -149,7 +132,6 @@ class ConcurrentMachine(Hosting):
     def _init(self, at: float) -> None:
         self.state = INIT
         self._init_began_at = at
-        self._cause = None
         self.roster.begin(self._external)
         self._out.append(ReportInitStart(self._init_phase))
         self._out += [LaunchExtension(name) for name in self._external]
@@ -187,22 +169,20 @@ class ConcurrentMachine(Hosting):
         invocation = event.invocation
         if self.state == SHUTDOWN:
             self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
-        elif len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(invocation.body) > MAX_WAITING_BYTES:
+        elif not self._waiting.has_room_for(invocation):
             self._out.append(TurnAway(invocation, TurnAway.FULL))
         elif invocation.request_id in self._running:
             message = f"the request id {invocation.request_id} is in use"
             self._out.append(Answer(invocation, error_body("Client.DuplicatedInvokeId", message), is_error=True))
         else:
-            self._waiting.append(invocation)
-            self._waiting_bytes += len(invocation.body)
+            self._waiting.add(invocation)
             if self.state == ABSENT:
                 self._init(at)
             self._dispatch(at)
 
     def _dispatch(self, at: float) -> None:
         while self.state == READY and self._waiting and self._polls and len(self._running) < self.limit:
-            invocation = self._waiting.popleft()
-            self._waiting_bytes -= len(invocation.body)
+            invocation = self._waiting.take()
             self._running[invocation.request_id] = (invocation, at)
             deadline_at = at + self.timeout_s
             self._out += [
@@ -284,10 +264,6 @@ class ConcurrentMachine(Hosting):
         self._proceed(at)
         self._after_answer(at)
 
-    def _poll_lost(self, event: PollLost, at: float) -> None:
-        if event.exchange in self._polls:
-            self._polls.remove(event.exchange)
-
     def _restore_polled(self, event: RestorePolled, at: float) -> None:
         self._out.append(Restore(event.exchange))
 
@@ -301,21 +277,6 @@ class ConcurrentMachine(Hosting):
         self._cause = ExitCause(known_error_type(event.error_type), "", event.body)
         self._out += [Accept(event.exchange), SetTimer(EXIT_TIMER, at + EXIT_GRACE_S)]
 
-    def _spawn_failed(self, event: SpawnFailed, at: float) -> None:
-        self._runtime_ended(ExitCause(event.error_type, event.message), at)
-
-    def _runtime_exited(self, event: RuntimeExited, at: float) -> None:
-        self._runtime_ended(self._cause or cause_of(event), at)
-
-    def _runtime_ended(self, cause: ExitCause, at: float) -> None:
-        self._runs = False
-        self._polls.clear()
-        self._out.append(CancelTimer(EXIT_TIMER))
-        if not self._is_closing:
-            self._fail_environment(cause, at)
-        elif self._farewell.runtime_has_ended():
-            self._closed(at)
-
     def _fail_environment(self, cause: ExitCause, at: float) -> None:
         """Rule 2; those who wait for an init that failed are told so."""
         if self._is_closing:
@@ -325,9 +286,7 @@ class ConcurrentMachine(Hosting):
         failed = [self._end(request_id, "failure", at, cause.error_type) for request_id in list(self._running)]
         if self.state == INIT:
             self._end_init("error", at, cause.error_type)
-            failed += self._waiting
-            self._waiting.clear()
-            self._waiting_bytes = 0
+            failed += self._waiting.give_up_all()
         for invocation in failed:
             self._out.append(Answer(invocation, cause.body_for(invocation.request_id), is_error=True))
         self.state = CLOSING
@@ -337,7 +296,6 @@ class ConcurrentMachine(Hosting):
     def _closed(self, at: float) -> None:
         """Nobody is there any more."""
         self._polls.clear()
-        self._cause = None
         if self.state == SHUTDOWN:
             self._out.append(Exit())
             return
@@ -350,11 +308,10 @@ class ConcurrentMachine(Hosting):
     def _shutdown_requested(self, event: ShutdownRequested, at: float) -> None:
         if self.state == SHUTDOWN:
             return
-        for invocation in [*(invocation for invocation, _ in self._running.values()), *self._waiting]:
+        for invocation in [*(running for running, _ in self._running.values()), *self._waiting.give_up_all()]:
             self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
         self._out += [CancelTimer(DEADLINE + request_id) for request_id in self._running]
         self._running.clear()
-        self._waiting.clear()
         is_closing, self.state = self.state == CLOSING, SHUTDOWN
         if not is_closing and self._farewell.begin(SPINDOWN, at, self._has_runtime, self.grace_s):
             self._closed(at)
@@ -364,23 +321,15 @@ class ConcurrentMachine(Hosting):
 
 
 HANDLERS: "dict[type, Callable[..., None]]" = {
+    **hosting.HANDLERS,
     Booted: ConcurrentMachine._booted,
     InvokeReceived: ConcurrentMachine._invoke_received,
     NextPolled: ConcurrentMachine._next_polled,
-    PollLost: ConcurrentMachine._poll_lost,
     ResponseBegun: ConcurrentMachine._response_begun,
     ResponsePosted: ConcurrentMachine._response_posted,
     ErrorPosted: ConcurrentMachine._error_posted,
     InitErrorPosted: ConcurrentMachine._init_error_posted,
     RestorePolled: ConcurrentMachine._restore_polled,
-    ExtensionRegistered: ConcurrentMachine._extension_registered,
-    ExtensionPolled: ConcurrentMachine._extension_polled,
-    ExtensionErrorPosted: ConcurrentMachine._extension_error_posted,
-    SubscriptionPosted: ConcurrentMachine._subscription_posted,
-    ExtensionExited: ConcurrentMachine._extension_exited,
-    LaunchFailed: ConcurrentMachine._launch_failed,
-    RuntimeExited: ConcurrentMachine._runtime_exited,
-    SpawnFailed: ConcurrentMachine._spawn_failed,
     TimerFired: ConcurrentMachine._timer_fired,
     ShutdownRequested: ConcurrentMachine._shutdown_requested,
 }

@@ -37,23 +37,10 @@ Rules (service specification §3.3 to §3.7):
                                                             an exit, an error, the timeout     → RESET
     RESET      rule 6; callers wait                         nobody is there                    → IDLE, or INIT by rule 7
     SHUTDOWN   rule 6; callers are turned away              nobody is there                    → Exit
-
-The runtime's states, and what may be asked in each (nothing at all in RESET and SHUTDOWN but to wait):
-
-    state      GET next            POST response, error      POST init error
-    ABSENT     (no process)
-    STARTED    → READY             400 InvalidRequestID      → FAILED
-    READY      waits too           400 InvalidRequestID      403
-    RUNNING    403                 → RESPONDED, if current   403
-    RESPONDED  → READY             400 InvalidRequestID      403
-    FAILED     403                 403                       403
 """
 
-from . import extensions
+from . import extensions, hosting, serving
 from .commands import (
-    Accept,
-    Answer,
-    BeginStream,
     CancelTimer,
     Deliver,
     DeliverInvoke,
@@ -61,7 +48,6 @@ from .commands import (
     Exit,
     KillRuntime,
     LaunchExtension,
-    Refuse,
     ReportFault,
     ReportIdle,
     ReportInit,
@@ -75,35 +61,18 @@ from .errors import IllegalEvent
 from .events import (
     Booted,
     CodeChanged,
-    ErrorPosted,
-    ExtensionErrorPosted,
-    ExtensionExited,
-    ExtensionPolled,
-    ExtensionRegistered,
-    InitErrorPosted,
     Invocation,
     InvokeReceived,
-    LaunchFailed,
-    NextPolled,
-    PollLost,
-    ResponseBegun,
-    ResponseEnded,
-    ResponsePosted,
     Restored,
     RestorePolled,
-    RuntimeExited,
     ShutdownRequested,
-    SpawnFailed,
-    SubscriptionPosted,
     TimerFired,
 )
 from .extensions import Roster
 from .farewell import EXIT_TIMER, FAILURE, GRACE_TIMER, SPINDOWN, TIMEOUT
-from .faults import ExitCause, cause_of, error_body, known_error_type, too_large_body
-from .hosting import Hosting
-from .quick import deque
-from .reports import Reports
-from .wire import MAX_RESPONSE
+from .faults import ExitCause, error_body
+from .hosting import EXIT_GRACE_S, INIT_TIMER, PROVISIONED_INIT_LIMIT_S
+from .serving import ABSENT, READY, RUNNING, STARTED, Serving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,21 +80,16 @@ if TYPE_CHECKING:
 
     from .records import Record
 
-ABSENT, STARTED, READY, RUNNING, RESPONDED, FAILED = "absent", "started", "ready", "running", "responded", "failed"
 BOOT, INIT, IDLE, INVOKE, RESET, SHUTDOWN = "boot", "init", "idle", "invoke", "reset", "shutdown"
 PARKED, RESTORE = "parked", "restore"
 
-INIT_TIMER, INVOKE_TIMER, RESTORE_TIMER = "init", "invoke", "restore"
+INVOKE_TIMER, RESTORE_TIMER = "invoke", "restore"
 PATIENCE = "patience "  # and a request id: the timer of an invocation that waits
 INIT_LIMIT_S = 10.0  # the service's limit for on-demand init
-PROVISIONED_INIT_LIMIT_S = 130.0  # and for one ahead of any invocation, or the timeout if that is longer
-EXIT_GRACE_S = 0.5  # how long a runtime that reported an init error may take to end
 RESTORE_LIMIT_S = 10.0  # the service's limit for hooks after a snapshot
-MAX_WAITING = 1_000  # invocations in line; the next one is turned away
-MAX_WAITING_BYTES = 268_435_456  # and so is one whose event would not fit beside theirs
 
 
-class Machine(Hosting):
+class Machine(Serving):
     """One environment: one runtime, its extensions, one invocation at a time."""
 
     def __init__(
@@ -140,7 +104,7 @@ class Machine(Hosting):
 
         `is_template`: rule 8.
         """
-        super().__init__(Roster())
+        super().__init__(Roster(), is_provisioned)
         self.timeout_s = timeout_s
         self.grace_s = grace_s
         self.phase = BOOT
@@ -148,29 +112,14 @@ class Machine(Hosting):
         self._is_provisioned = is_provisioned
         self._is_template = is_template
         self._restore: Any = None  # the runtime's request for it, while it waits
-        self.runtime = ABSENT
         self.init_result: ReportInit | None = None
-        self._external: tuple[str, ...] = ()
-        self._waiting: deque[Invocation] = deque()
-        self._waiting_bytes = 0
-        self._polls: list[Any] = []
-        self._current: Invocation | None = None
         self._begins_with_init = False  # the current one had to begin with an init
         self._is_delivered = False  # the current one's event, to the runtime
-        self._is_answered = False  # its caller
-        self._is_streaming = False  # its answer goes to the caller as it comes
-        self._cause: ExitCause | None = None  # why the runtime's end is already known
         self._is_stale = False  # the files of the function have changed under the runtime
         self._begins_again = False  # with init, once the reset that is under way has ended
-        self._reports = Reports(self._out, is_provisioned)
 
     def __repr__(self) -> str:
         return f"<Machine {self.phase}, runtime {self.runtime}, {len(self._waiting)} waiting>"
-
-    @property
-    def waiting(self) -> int:
-        """How many invocations wait in line."""
-        return len(self._waiting)
 
     @property
     def is_free(self) -> bool:
@@ -184,10 +133,6 @@ class Machine(Hosting):
     @property
     def _is_closing(self) -> bool:
         return self.phase in (RESET, SHUTDOWN)
-
-    @property
-    def _has_runtime(self) -> bool:
-        return self.runtime != ABSENT
 
     def accept(self, event: "Record", at: float) -> "list[Record]":
         """Take one event that happened at instant `at` (seconds); the commands that follow from it.
@@ -219,7 +164,6 @@ class Machine(Hosting):
 
     def _begin_init(self, at: float) -> None:
         """Rule 1, at boot or within an invocation."""
-        self._cause = None
         self._reports.init_begins(INIT if self.phase == INIT else INVOKE, self._current, at)
         self.roster.begin(self._external)
         self._out += [LaunchExtension(name) for name in self._external]
@@ -275,10 +219,14 @@ class Machine(Hosting):
         if not self._waiting:
             self._out.append(ReportIdle())
             return
-        self._current = invocation = self._waiting.popleft()
-        self._waiting_bytes -= len(invocation.body)
+        invocation = self._waiting.take()
         if invocation.patience_s is not None:
             self._out.append(CancelTimer(PATIENCE + invocation.request_id))
+        self._take_up(invocation, at)
+
+    def _take_up(self, invocation: Invocation, at: float) -> None:
+        """The invoke phase begins."""
+        self._current = invocation
         self.phase = INVOKE
         self._is_delivered = self._is_answered = self._is_streaming = False
         self._reports.begin(invocation, at)
@@ -286,8 +234,9 @@ class Machine(Hosting):
         self._begins_with_init = self.runtime == ABSENT
         if self._begins_with_init:
             self._begin_init(at)  # rule 2
-        else:
-            self._proceed(at)  # or the runtime's connection is lost: it polls again, ends, or meets the timeout
+        elif self._polls and self.roster.are_ready:
+            self._deliver()
+        # Else the runtime's connection is lost: it polls again, ends, or meets the timeout.
 
     def _deliver(self) -> None:
         assert self._current is not None
@@ -309,7 +258,7 @@ class Machine(Hosting):
         elif event.name == RESTORE_TIMER and self.phase == RESTORE:
             self._reports.runtime_ends("timeout", at, "Sandbox.Timedout")
             self._close(RESET, TIMEOUT, at)
-        elif event.name == EXIT_TIMER and self.runtime != ABSENT:
+        elif event.name == EXIT_TIMER and self._has_runtime:
             self._out.append(KillRuntime())
         elif event.name.startswith(PATIENCE):
             self._lose_patience(event.name[len(PATIENCE) :])
@@ -341,9 +290,7 @@ class Machine(Hosting):
             self._out.append(TurnAway(self._current, TurnAway.SHUTDOWN))
         elif self._current is not None:
             self._reports.end("success", at)
-        for invocation in self._waiting:
-            self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
-        self._waiting.clear()
+        self._out += [TurnAway(invocation, TurnAway.SHUTDOWN) for invocation in self._waiting.give_up_all()]
         if self.phase == RESET:
             self.phase = SHUTDOWN  # it goes on as it has begun
         else:
@@ -356,7 +303,7 @@ class Machine(Hosting):
         elif self.phase == INIT:
             self._begins_again = True
             self._close(RESET, SPINDOWN, at)
-        elif self.phase == IDLE and self.runtime != ABSENT:
+        elif self.phase == IDLE and self._has_runtime:
             self._close(RESET, SPINDOWN, at)
 
     def _close(self, phase: str, reason: str, at: float) -> None:
@@ -384,127 +331,27 @@ class Machine(Hosting):
 
     def _invoke_received(self, event: InvokeReceived, at: float) -> None:
         invocation = event.invocation
-        if self.phase == SHUTDOWN:
+        if self.phase == IDLE:  # nobody waits, or it would have been taken up
+            self._take_up(invocation, at)
+        elif self.phase == SHUTDOWN:
             self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
-            return
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(invocation.body) > MAX_WAITING_BYTES:
+        elif not self._waiting.has_room_for(invocation):
             self._out.append(TurnAway(invocation, TurnAway.FULL))
-            return
-        self._waiting.append(invocation)
-        self._waiting_bytes += len(invocation.body)
-        if self.phase == BOOT:
-            self._init(at)
-        self._advance(at)
-        if invocation.patience_s is not None and invocation in self._waiting:
-            self._out.append(SetTimer(PATIENCE + invocation.request_id, at + invocation.patience_s))
+        else:
+            self._waiting.add(invocation)
+            if invocation.patience_s is not None:
+                self._out.append(SetTimer(PATIENCE + invocation.request_id, at + invocation.patience_s))
+            if self.phase == BOOT:
+                self._init(at)
 
     def _lose_patience(self, request_id: str) -> None:
-        for invocation in [waiting for waiting in self._waiting if waiting.request_id == request_id]:
-            self._waiting.remove(invocation)
-            self._waiting_bytes -= len(invocation.body)
-            self._out.append(TurnAway(invocation, TurnAway.BUSY))
+        self._out += [TurnAway(invocation, TurnAway.BUSY) for invocation in self._waiting.give_up(request_id)]
 
-    def _fail(self, body: bytes, status: str, error_type: str, at: float, kind: str = "error") -> None:
-        """Answer the current invocation with an error of the function, and report its end."""
-        invocation = self._current
-        assert invocation is not None
-        self._reports.runtime_done(status, at, len(body), error_type)
-        if status != "error" or not self.roster.subscribers(extensions.INVOKE):
-            self._reports.end(status, at, error_type)
-        if self._is_streaming:
-            self._out.append(EndStream(invocation, error_type, body))
-        else:
-            self._out.append(Answer(invocation, body, is_error=True, kind=kind))
-        self._is_answered = True
-
-    # -- the runtime's requests -----------------------------------------------------------------------------------
-
-    def _next_polled(self, event: NextPolled, at: float) -> None:
-        if self._is_closing:
-            self._polls.append(event.exchange)  # nothing will come; the runtime's end closes it
-        elif self.runtime in (STARTED, RESPONDED, READY):
-            self.runtime = READY
-            self.roster.is_closed = True
-            self._reports.runtime_ends("success", at)
-            self._polls.append(event.exchange)
-            self._proceed(at)
-        else:
-            self._refuse_transition(event.exchange, "InvocationNext")
-
-    def _poll_lost(self, event: PollLost, at: float) -> None:
-        if event.exchange in self._polls:
-            self._polls.remove(event.exchange)
-
-    def _refuse_transition(self, exchange: "Any", wanted: str) -> None:
-        message = (
-            f"State transition from {WIRE_STATES[self.runtime]} to {wanted} failed for runtime. "
-            "Error: State transition is not allowed"
-        )
-        self._out.append(Refuse(exchange, 403, "InvalidStateTransition", message))
-
-    def _is_current(self, exchange: "Any", request_id: str, wanted: str) -> bool:
-        """Whether an answer to `request_id` is due; when not, the runtime has been told."""
-        if self.runtime in (FAILED, ABSENT) or self._is_closing:
-            self._refuse_transition(exchange, wanted)
-        elif self.runtime != RUNNING or self._current is None or request_id != self._current.request_id:
-            self._out.append(Refuse(exchange, 400, "InvalidRequestID", "Invalid request ID"))
-        else:
-            return True
-        return False
-
-    def _response_posted(self, event: ResponsePosted, at: float) -> None:
-        if not self._is_current(event.exchange, event.request_id, "InvocationResponse"):
-            return
-        invocation = self._current
-        assert invocation is not None
-        self.runtime = RESPONDED
-        if event.too_large:
-            self._fail(too_large_body(), "error", "Function.ResponseSizeTooLarge", at)
-            message = f"Exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
-            self._out.append(Refuse(event.exchange, 413, "RequestEntityTooLarge", message))
-            return
-        self._reports.runtime_done("success", at, len(event.body))
-        if not self.roster.subscribers(extensions.INVOKE):
-            self._reports.end("success", at)
-        answer, accept = Answer(invocation, event.body), Accept(event.exchange)
-        # Where others wait, the runtime goes on while the answer is sent; else nobody but this caller waits.
-        self._out += [accept, answer] if self._waiting else [answer, accept]
-        self._is_answered = True
-
-    def _response_begun(self, event: ResponseBegun, at: float) -> None:
-        """Only a caller who wants pieces gets them; what is wrong with an answer is told when it is whole."""
-        current = self._current
-        if current is None or not current.wants_stream or event.request_id != current.request_id:
-            return
-        if self.phase == INVOKE and self.runtime == RUNNING and not self._is_streaming:
-            self._is_streaming = True
-            self._out.append(BeginStream(event.exchange, current, event.content_type))
-
-    def _response_ended(self, event: ResponseEnded, at: float) -> None:
-        if not self._is_streaming or self._is_answered or self.runtime != RUNNING:
-            self._refuse_transition(event.exchange, "InvocationResponse")
-            return
-        assert self._current is not None
-        self.runtime = RESPONDED
-        if event.error_type:
-            self._fail(event.error_body, "error", event.error_type, at)
-        else:
-            self._reports.runtime_done("success", at, event.produced)
-            if not self.roster.subscribers(extensions.INVOKE):
-                self._reports.end("success", at)
-            self._out.append(EndStream(self._current))
-            self._is_answered = True
-        self._out.append(Accept(event.exchange))
-
-    def _error_posted(self, event: ErrorPosted, at: float) -> None:
-        if self._is_current(event.exchange, event.request_id, "InvocationErrorResponse"):
-            self.runtime = RESPONDED
-            self._fail(event.body, "error", known_error_type(event.error_type), at)
-            self._out.append(Accept(event.exchange))
+    # -- rule 8 ---------------------------------------------------------------------------------------------------
 
     def _restore_polled(self, event: RestorePolled, at: float) -> None:
         """Where no snapshot is taken, the runtime is restored as soon as it asks."""
-        if self.runtime != STARTED or self.phase in (RESET, SHUTDOWN) or not self._reports.awaits_runtime:
+        if self.runtime != STARTED or self._is_closing or not self._reports.awaits_runtime:
             self._refuse_transition(event.exchange, "RestoreReady")
             return
         if self._is_template and self.phase == INIT:
@@ -528,34 +375,11 @@ class Machine(Hosting):
         exchange, self._restore = self._restore, None
         self._out += [SetTimer(RESTORE_TIMER, at + RESTORE_LIMIT_S), Restore(exchange)]
 
-    def _init_error_posted(self, event: InitErrorPosted, at: float) -> None:
-        if self.runtime != STARTED or self._is_closing:
-            self._refuse_transition(event.exchange, "InitError")
-            return
-        self.runtime = FAILED
-        self._cause = ExitCause(known_error_type(event.error_type), "", event.body)
-        self._out += [Accept(event.exchange), SetTimer(EXIT_TIMER, at + EXIT_GRACE_S)]
+    # -- rule 5 ---------------------------------------------------------------------------------------------------
 
-    # -- processes ------------------------------------------------------------------------------------------------
-
-    def _spawn_failed(self, event: SpawnFailed, at: float) -> None:
-        self._runtime_ended(ExitCause(event.error_type, event.message), at)
-
-    def _runtime_exited(self, event: RuntimeExited, at: float) -> None:
-        if self.runtime == ABSENT:
-            raise IllegalEvent("cannot end the runtime: there is none")
-        self._runtime_ended(self._cause or cause_of(event), at)
-
-    def _runtime_ended(self, cause: ExitCause, at: float) -> None:
+    def _forget_runtime(self) -> None:
         self.runtime = ABSENT
         self._restore = None
-        self._cause = None
-        self._polls.clear()
-        self._out.append(CancelTimer(EXIT_TIMER))
-        if not self._is_closing:
-            self._fail_environment(cause, at)
-        elif self._farewell.runtime_has_ended():
-            self._closed(at)
 
     def _fail_environment(self, cause: ExitCause, at: float) -> None:
         """Rule 5: somebody who is needed is gone, or about to be."""
@@ -591,36 +415,13 @@ class Machine(Hosting):
         self.init_result = self._reports.init_ends(status, at, error_type)
 
 
-# How the Runtime API names the states in its refusals.
-WIRE_STATES = {
-    ABSENT: "Exited",
-    STARTED: "Started",
-    READY: "Ready",
-    RUNNING: "Running",
-    RESPONDED: "RuntimeResponseSentState",
-    FAILED: "InitError",
-}
-
 HANDLERS: "dict[type, Callable[..., None]]" = {
+    **hosting.HANDLERS,
+    **serving.HANDLERS,
     Booted: Machine._booted,
     InvokeReceived: Machine._invoke_received,
-    NextPolled: Machine._next_polled,
-    PollLost: Machine._poll_lost,
-    ResponseBegun: Machine._response_begun,
-    ResponseEnded: Machine._response_ended,
-    ResponsePosted: Machine._response_posted,
-    ErrorPosted: Machine._error_posted,
-    InitErrorPosted: Machine._init_error_posted,
     RestorePolled: Machine._restore_polled,
     Restored: Machine._restored,
-    ExtensionRegistered: Machine._extension_registered,
-    ExtensionPolled: Machine._extension_polled,
-    ExtensionErrorPosted: Machine._extension_error_posted,
-    SubscriptionPosted: Machine._subscription_posted,
-    ExtensionExited: Machine._extension_exited,
-    LaunchFailed: Machine._launch_failed,
-    RuntimeExited: Machine._runtime_exited,
-    SpawnFailed: Machine._spawn_failed,
     TimerFired: Machine._timer_fired,
     CodeChanged: Machine._code_changed,
     ShutdownRequested: Machine._shutdown_requested,

@@ -12,9 +12,9 @@ Rules:
 """
 
 from .commands import SetTimer, TurnAway
-from .lifecycle import MAX_WAITING, MAX_WAITING_BYTES
 from .quick import deque
 from .records import Record
+from .waiting import MAX_WAITING, MAX_WAITING_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 import os
 import time
 
+from .command_line import command_of, options
 from .errors import SettingsError
 from .ids import new_id
 from .packing import unpack
@@ -26,9 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Where a runtime without a command of its own is looked for, in the service's order after /var/runtime, which is
-# where base images with a language keep theirs.
-BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
 RUNTIME_API = "127.0.0.1:9001"
 FRONT_DOOR = "0.0.0.0:8080"
 EPHEMERAL_STORAGE = "AWS_LAMBDA_FUNCTION_EPHEMERAL_STORAGE"  # MB, as the function's configuration names it
@@ -60,13 +58,6 @@ NOT_FOR_EXTENSIONS = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
-# The options of AWS's emulator, so that a command line for it is one for us; by what each stands for here.
-OPTIONS = {
-    "--runtime-interface-emulator-address": "RIE_ADDRESS",
-    "--runtime-api-address": "RIE_RUNTIME_API",
-    "--log-level": "",
-}
-SWITCHES = ("--enable-init-caching",)
 NOT_IN_SNAPSHOTS = ("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME")  # as on the service
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -155,11 +146,11 @@ class Settings(Record):
 
 def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
     """Settings from the process's environment and its arguments (without argv[0]). Raises SettingsError."""
-    options, arguments = _options(arguments, is_anywhere=environ.get("RIE_PROFILE") == "compat")
-    environ = {**environ, **options}
+    said, arguments = options(arguments, is_anywhere=environ.get("RIE_PROFILE") == "compat")
+    environ = {**environ, **said}
     packed = environ.get(ENV_VARIABLES)
     seen = environ if packed is None else unpack(packed)
-    command, handler = _command(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
+    command, handler = command_of(arguments, seen.get("PATH") or DEFAULT_VARIABLES["PATH"])
     profile, timeout_s = _choice(environ, "RIE_PROFILE", ("aws", "compat")), "3"
     if profile == "compat":
         from .compat import TIMEOUT_S, VARIABLES
@@ -203,48 +194,6 @@ def read(environ: "Mapping[str, str]", arguments: "list[str]") -> Settings:
         credentials=environ.get(ENV_CREDENTIALS, ""),
         watched="" if environ.get(ENV_SOCKET) else _watched(environ.get("RIE_WATCH", "")),
     )
-
-
-def _command(arguments: "list[str]", path: str) -> "tuple[tuple[str, ...], str]":
-    """The runtime's command and the handler that the arguments name.
-
-    One argument that is no program is the handler for the image's bootstrap file, as with the service's base images;
-    otherwise the arguments are the command, and the last of several is the handler too.
-    """
-    if not arguments:
-        return (), ""
-    if len(arguments) == 1:
-        name = arguments[0]
-        if "/" not in name and not _is_program(name, path) and any(os.path.exists(place) for place in BOOTSTRAPS):
-            return (), name
-        return tuple(arguments), ""
-    return tuple(arguments), arguments[-1]
-
-
-def _options(arguments: "list[str]", is_anywhere: bool) -> "tuple[dict[str, str], list[str]]":
-    """What the options before the command say, or all of them, as for AWS's emulator; and the other arguments."""
-    said: dict[str, str] = {}
-    rest: list[str] = []
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        name, has_value, value = argument.partition("=")
-        if argument in SWITCHES:
-            continue
-        if name not in OPTIONS:
-            rest.append(argument)
-            if not is_anywhere:
-                break
-        elif has_value or waiting:
-            said[OPTIONS[name]] = value if has_value else waiting.pop(0)
-        else:
-            raise SettingsError(f"cannot read {name}: nothing follows it")
-    said.pop("", None)
-    return said, rest + waiting
-
-
-def _is_program(name: str, path: str) -> bool:
-    return any(os.access(f"{directory}/{name}", os.X_OK) for directory in path.split(":") if directory)
 
 
 def _working_directory() -> str:

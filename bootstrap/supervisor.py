@@ -4,10 +4,11 @@ import os
 import time
 
 from . import memory, process
+from .command_line import BOOTSTRAPS
 from .events import ExtensionExited, LaunchFailed, RuntimeExited, SpawnFailed
 from .process import NotStarted, Program, Started
 from .quick import signal
-from .settings import BOOTSTRAPS, Settings
+from .settings import Settings
 from .wire import ENV_LOG_FD
 
 TYPE_CHECKING = False

@@ -18,7 +18,8 @@ import pytest
 
 from bootstrap.commands import Deliver, KillRuntime, ReportRuntimeDone, SpawnRuntime
 from bootstrap.events import Booted, Invocation, InvokeReceived, NextPolled, RuntimeExited, TimerFired
-from bootstrap.lifecycle import INIT_TIMER, INVOKE_TIMER, Machine
+from bootstrap.hosting import INIT_TIMER
+from bootstrap.lifecycle import INVOKE_TIMER, Machine
 from tests.protocol.acting import Extension, acting_as_runtime
 from tests.protocol.emulator import RUNTIME, Start, failing_once, wait_until
 

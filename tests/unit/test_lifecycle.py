@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap import lifecycle
+from bootstrap import lifecycle, serving, waiting
 from bootstrap.commands import (
     Accept,
     Answer,
@@ -328,7 +328,7 @@ def test_shutdown_turns_everyone_away_and_ends_with_the_runtime() -> None:
 
 
 def test_the_line_of_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "MAX_WAITING", 2)
+    monkeypatch.setattr(waiting, "MAX_WAITING", 2)
     story = Story().running()
     for _ in range(2):
         assert story.tell(InvokeReceived(TWO)) == []
@@ -406,14 +406,14 @@ def _settle(story: Story) -> list[Any]:
     for step in range(20):
         machine = story.machine
         if machine.phase in (lifecycle.SHUTDOWN, lifecycle.RESET):
-            event: Any = RuntimeExited(None, 9) if machine.runtime != lifecycle.ABSENT else None
-        elif machine.runtime == lifecycle.FAILED:
+            event: Any = RuntimeExited(None, 9) if machine.runtime != serving.ABSENT else None
+        elif machine.runtime == serving.FAILED:
             event = RuntimeExited(1)
-        elif machine.runtime == lifecycle.RUNNING:
+        elif machine.runtime == serving.RUNNING:
             assert machine._current is not None
             event = ResponsePosted("x", machine._current.request_id, b"")
-        elif machine.runtime in (lifecycle.STARTED, lifecycle.RESPONDED) or (
-            machine.runtime == lifecycle.READY and not machine._polls and machine.phase == lifecycle.INVOKE
+        elif machine.runtime in (serving.STARTED, serving.RESPONDED) or (
+            machine.runtime == serving.READY and not machine._polls and machine.phase == lifecycle.INVOKE
         ):
             event = NextPolled(f"poll-{step}")
         else:
@@ -744,11 +744,11 @@ def _settle_with_extension(story: Extended) -> list[Any]:
         alive = extension is not None and extension.is_alive
         event: Any = None
         if machine.phase in (lifecycle.SHUTDOWN, lifecycle.RESET):
-            if machine.runtime != lifecycle.ABSENT:
+            if machine.runtime != serving.ABSENT:
                 event = RuntimeExited(None, 9)
             elif alive:
                 event = ExtensionExited("ext", 0)
-        elif machine.runtime == lifecycle.FAILED:
+        elif machine.runtime == serving.FAILED:
             event = RuntimeExited(1)
         elif alive and extension.state == "Launched":  # type: ignore[union-attr]
             event = ExtensionRegistered("reg", "ext", ("INVOKE", "SHUTDOWN"), EXT)
@@ -756,9 +756,9 @@ def _settle_with_extension(story: Extended) -> list[Any]:
             event = ExtensionPolled(f"i-{step}", "id-inner")
         elif alive and extension.state in ("Registered", "Running"):  # type: ignore[union-attr]
             event = ExtensionPolled(f"e-{step}", EXT)
-        elif machine.runtime == lifecycle.RUNNING:
+        elif machine.runtime == serving.RUNNING:
             event = ResponsePosted("x", machine._current.request_id, b"")  # type: ignore[union-attr]
-        elif machine.runtime in (lifecycle.STARTED, lifecycle.RESPONDED):
+        elif machine.runtime in (serving.STARTED, serving.RESPONDED):
             event = NextPolled(f"poll-{step}")
         if event is None:
             return seen

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bootstrap.commands import SetTimer, TurnAway
 from bootstrap.events import Invocation
-from bootstrap.lifecycle import MAX_WAITING
 from bootstrap.pool import GROW_S, GROW_TIMER, Begin, Hand, Pool
+from bootstrap.waiting import MAX_WAITING
 
 A, B, C, D = (Invocation(name, b"") for name in "abcd")
 
