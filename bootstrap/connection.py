@@ -38,6 +38,7 @@ class Connection:
         "_door",
         "_drained",
         "_fd",
+        "_has_part",
         "_is_closing",
         "_is_head",
         "_is_open",
@@ -69,6 +70,7 @@ class Connection:
         self._out: deque[memoryview] = deque()
         self._unsent = 0
         self._drained: Callable[[], None] | None = None
+        self._has_part = False  # of a request: the parser has seen some of it
         self._ahead = 0
         self._mask = READ
         self._is_open = True
@@ -112,7 +114,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            space = self._parser.space()
+            space = self._parser.space() if self._has_part else None
             if space is not None:
                 self._fill(space)
                 return
@@ -126,11 +128,13 @@ class Connection:
             self._ended()
             return
         self.touched_at = time.monotonic()
-        request = None if self.is_busy or self._is_closing else self._parser.whole(data)
-        if request is not None:
-            self._begin(request)
-            return
+        if not (self._has_part or self.is_busy or self._is_closing):
+            request = self._parser.whole(data)
+            if request is not None:
+                self._begin(request)
+                return
         self._parser.feed(data)
+        self._has_part = True
         if self._parser.is_in_pieces:
             self._pump()
         elif self.is_busy:
@@ -170,6 +174,7 @@ class Connection:
                     break
         finally:
             self._is_pumping = False
+            self._has_part = not self._parser.is_between_requests
 
     def _begin_request(self) -> bool:
         """Hand the next request to the door; False if it is not whole yet."""
@@ -211,6 +216,19 @@ class Connection:
             self._send_parts([head, body])
         self._answered()
 
+    def succeed(self, lines: str, body: bytes) -> None:
+        """As `respond` with 200; the headers are whole lines already, which takes half the time for each message."""
+        if not self._is_open:
+            return
+        if self.extra or self._is_head or not self._keep_alive or len(body) >= LONG:
+            self.respond(
+                200, [(line.partition(": ")[0], line.partition(": ")[2]) for line in lines.split("\r\n")[:-1]], body
+            )
+            return
+        head = f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+        self._send(head.encode("latin-1", "replace") + body)
+        self._answered()
+
     def respond_with(self, response: bytes) -> None:
         """As `respond`, with a response that is whole: one that is the same for all, of status, headers and body."""
         if self._is_open:
@@ -229,7 +247,7 @@ class Connection:
         if self._ahead:
             self._ahead = 0
             self._watch(self._mask | READ)
-        if not self._parser.is_between_requests:
+        if self._has_part:
             self._pump()
 
     def begin(self, status: int, headers: "list[tuple[str, str]]") -> None:
@@ -346,3 +364,8 @@ def _with(headers: "list[tuple[str, str]]", extra: "list[tuple[str, str]]") -> "
     """Ours instead of the function's of the same name; `Vary` may be there twice."""
     names = {name.lower() for name, _ in extra if name != "Vary"}
     return [header for header in headers if header[0].lower() not in names] + extra
+
+
+def _listed(lines: str) -> "list[tuple[str, str]]":
+    parts = (line.partition(": ") for line in lines.split("\r\n")[:-1])
+    return [(name, value) for name, _, value in parts]

@@ -2,7 +2,7 @@
 
 from .commands import Answer, ReportIdle, ReportInit, TurnAway
 from .events import Invocation, InvokeReceived
-from .ids import new_id, new_trace_id
+from .ids import new_id, new_request, new_trace_id
 from .invoke_request import (
     BadRequest,
     check_choice,
@@ -65,6 +65,7 @@ _REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT = (
     for name in (REQUEST_ID, TRACE_ID, INVOCATION_TYPE, LOG_TYPE, CLIENT_CONTEXT, FUNCTION_ARN, PATIENCE, TENANT_ID)
 )
 _IDENTITY = COGNITO_IDENTITY.lower()
+SAID = frozenset((_REQUEST_ID, _TRACE_ID, _TYPE, _LOG_TYPE, _CONTEXT, _ARN, _PATIENCE, _TENANT, _IDENTITY))
 
 
 class FrontDoor:
@@ -163,8 +164,11 @@ class FrontDoor:
     def _invoke(
         self, request: "Request", connection: "Connection", name: str, wants_stream: bool, is_old: bool
     ) -> None:
-        headers = request.headers
         """`is_old`: by InvokeAsync, which is an event whatever else is said."""
+        headers = request.headers
+        if not (wants_stream or is_old) and SAID.isdisjoint(headers):
+            self._invoke_plainly(request, connection, name)
+            return
         kind = "Event" if is_old else headers.get(_TYPE, "RequestResponse")
         check_choice(kind, "invocationType", STREAM_KINDS if wants_stream else KINDS)
         log_type = headers.get(_LOG_TYPE, "None")
@@ -195,6 +199,15 @@ class FrontDoor:
                 return
         self._submit(InvokeReceived(invocation))
 
+    def _invoke_plainly(self, request: "Request", connection: "Connection", name: str) -> None:
+        """As `_invoke`, where the caller says nothing but the event: a tenth less of a short invocation's time."""
+        check_size(request, is_event=False, is_old=False)
+        if not self._is_managed:
+            check_json(request.body)
+        request_id, trace_id = new_request()
+        arn = self._arn(request, name)
+        self._submit(InvokeReceived(Invocation(request_id, request.body or b"{}", connection, arn, trace_id)))
+
     def _arn(self, request: "Request", name: str) -> str:
         """As the manager says; else as the path says it: any name, `name:qualifier` or ARN."""
         if self._is_managed:
@@ -223,22 +236,20 @@ class FrontDoor:
         if invocation.wants_stream and not self._is_managed:
             self._streams.answer(invocation, command.body, command.is_error)
             return
-        headers = [
-            ("Content-Type", "application/json"),
-            (REQUEST_ID, invocation.request_id),
-            ("x-amzn-Remapped-Content-Length", "0"),
-            (EXECUTED_VERSION, self._settings.function_version),
-            (TRACE_ID, invocation.trace_id),
-        ]
+        lines = (
+            f"Content-Type: application/json\r\n{REQUEST_ID}: {invocation.request_id}\r\n"
+            f"x-amzn-Remapped-Content-Length: 0\r\n{EXECUTED_VERSION}: {self._settings.function_version}\r\n"
+            f"{TRACE_ID}: {invocation.trace_id}\r\n"
+        )
         if command.is_error:
-            headers.append((FUNCTION_ERROR, "Unhandled"))
+            lines += f"{FUNCTION_ERROR}: Unhandled\r\n"
         if invocation.wants_log:
             from binascii import b2a_base64
 
-            headers.append((LOG_RESULT, b2a_base64(self._loop.log.tail(), newline=False).decode()))
+            lines += f"{LOG_RESULT}: {b2a_base64(self._loop.log.tail(), newline=False).decode()}\r\n"
         if self._is_managed:
-            headers.append((REPORT, self._report()))
-        invocation.caller.respond(200, headers, command.body)
+            lines += f"{REPORT}: {self._report()}\r\n"
+        invocation.caller.succeed(lines, command.body)
 
     def _report(self) -> str:
         report = self._loop.last_report

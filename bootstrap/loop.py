@@ -303,8 +303,10 @@ class Loop:
 
     def _report_start(self, command: ReportStart) -> None:
         """Written once the runtime has its event; what was printed before comes before it."""
-        self._write_later()  # of the one before, where both come of the same event
-        self._watch_memory()
+        if self._later:
+            self._write_later()  # of the one before, where both come of the same event
+        if self.supervisor.watched_mb:
+            self._watch_memory()
         self.drain()
         self.log.begin()
         self._later.append(command)
@@ -319,7 +321,8 @@ class Loop:
             self._write_later()
         self.drain()
         for reader in self._pipes:
-            reader.flush()
+            if reader.partial:
+                reader.flush()
         if report.invocation.wants_log or self.settings.is_managed or self.tap is not None:
             self._write_end(report)
         else:

@@ -75,27 +75,24 @@ class Log:
 
     def write(self, text: bytes) -> None:
         """Take whole lines, newline included; they are written by `flush`."""
-        self._remember(text)
-        self._put(text)
+        self._take(text, text)
 
     def write_record(self, text: bytes) -> None:
         """As `write`, lines that belong together: the manager, who reads our log, takes them for one."""
-        self._remember(text)
-        self._put(text[:-1].replace(b"\n", LINE_JOINT.encode()) + b"\n")
+        self._take(text, text[:-1].replace(b"\n", LINE_JOINT.encode()) + b"\n")
 
-    def _remember(self, text: bytes) -> None:
-        self._tail += text
-        if len(self._tail) > 16 * MAX_LOG_TAIL:
-            del self._tail[:-MAX_LOG_TAIL]
-
-    def _put(self, text: bytes) -> None:
-        if len(self._backlog) + len(text) > MAX_BACKLOG:
-            self._lost_lines += text.count(b"\n")
-            self._lost_bytes += len(text)
+    def _take(self, text: bytes, written: bytes) -> None:
+        tail, backlog = self._tail, self._backlog
+        tail += text
+        if len(tail) > 16 * MAX_LOG_TAIL:
+            del tail[:-MAX_LOG_TAIL]
+        if len(backlog) + len(written) > MAX_BACKLOG:
+            self._lost_lines += written.count(b"\n")
+            self._lost_bytes += len(written)
             return
-        if not self._backlog:
+        if not backlog:
             self._waits_since = time.monotonic()
-        self._backlog += text
+        backlog += written
 
     def flush(self) -> None:
         """Write what the reader takes now."""
@@ -135,7 +132,7 @@ class LineReader:
         self.fd = fd
         self.name = name
         self._take_lines = taker.take_lines
-        self._partial = bytearray()
+        self.partial = bytearray()  # the line that has no end yet
 
     def read(self) -> bool:
         """Pass on what is there; False at the end of the pipe."""
@@ -155,33 +152,33 @@ class LineReader:
         return True
 
     def _take(self, data: bytes) -> None:
-        if len(self._partial) + len(data) > MAX_LINE:
+        if len(self.partial) + len(data) > MAX_LINE:
             data = self._cut(data)
         end = data.rfind(b"\n") + 1
         if end:
-            self._take_lines(self.name, bytes(self._partial) + data[:end], False)
-            self._partial = bytearray(data[end:])
+            self._take_lines(self.name, bytes(self.partial) + data[:end], False)
+            self.partial = bytearray(data[end:])
         else:
-            self._partial += data
+            self.partial += data
 
     def _cut(self, data: bytes) -> bytes:
         """Pass on the line that is too long, in parts that end where a character does; what comes after it."""
         end = data.find(b"\n") + 1 or len(data)
-        self._partial += data[:end]
-        while len(self._partial) - self._partial.endswith(b"\n") > MAX_LINE:
-            at = character_end(self._partial, MAX_LINE)
-            self._take_lines(self.name, bytes(self._partial[:at]) + b"\n", False)
-            del self._partial[:at]
-        if self._partial.endswith(b"\n"):
-            self._take_lines(self.name, bytes(self._partial), False)
-            self._partial.clear()
+        self.partial += data[:end]
+        while len(self.partial) - self.partial.endswith(b"\n") > MAX_LINE:
+            at = character_end(self.partial, MAX_LINE)
+            self._take_lines(self.name, bytes(self.partial[:at]) + b"\n", False)
+            del self.partial[:at]
+        if self.partial.endswith(b"\n"):
+            self._take_lines(self.name, bytes(self.partial), False)
+            self.partial.clear()
         return data[end:]
 
     def flush(self) -> None:
         """Pass on a line that has no end yet, because what it belongs to is over."""
-        if self._partial:
-            self._take_lines(self.name, bytes(self._partial) + b"\n", False)
-            self._partial.clear()
+        if self.partial:
+            self._take_lines(self.name, bytes(self.partial) + b"\n", False)
+            self.partial.clear()
 
     def end(self) -> None:
         """Nothing more will come."""

@@ -171,21 +171,18 @@ class RuntimeApi:
     def _deliver(self, command: Deliver) -> None:
         invocation = command.invocation
         deadline_ms = int((time.time() + command.deadline_at - time.monotonic()) * 1e3)
-        headers = [
-            ("Content-Type", "application/json"),
-            (RUNTIME_REQUEST_ID, invocation.request_id),
-            (RUNTIME_DEADLINE_MS, str(deadline_ms)),
-            (RUNTIME_FUNCTION_ARN, invocation.function_arn),
-            (RUNTIME_TRACE_ID, invocation.trace_id),
-            (RUNTIME_INVOCATION_ID, new_id()),
-        ]
+        lines = (
+            f"Content-Type: application/json\r\n{RUNTIME_REQUEST_ID}: {invocation.request_id}\r\n"
+            f"{RUNTIME_DEADLINE_MS}: {deadline_ms}\r\n{RUNTIME_FUNCTION_ARN}: {invocation.function_arn}\r\n"
+            f"{RUNTIME_TRACE_ID}: {invocation.trace_id}\r\n{RUNTIME_INVOCATION_ID}: {new_id()}\r\n"
+        )
         if invocation.client_context:
-            headers.append((RUNTIME_CLIENT_CONTEXT, invocation.client_context))
+            lines += f"{RUNTIME_CLIENT_CONTEXT}: {invocation.client_context}\r\n"
         if invocation.cognito_identity:
-            headers.append((RUNTIME_COGNITO_IDENTITY, invocation.cognito_identity))
+            lines += f"{RUNTIME_COGNITO_IDENTITY}: {invocation.cognito_identity}\r\n"
         if invocation.tenant_id:
-            headers.append((RUNTIME_TENANT_ID, invocation.tenant_id))
-        command.exchange.respond(200, headers, invocation.body)
+            lines += f"{RUNTIME_TENANT_ID}: {invocation.tenant_id}\r\n"
+        command.exchange.succeed(lines, invocation.body)
 
     def _refuse(self, command: Refuse) -> None:
         import json

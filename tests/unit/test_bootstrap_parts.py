@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +19,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
-from bootstrap import output, settings
+from bootstrap import command_line, output, settings
 from bootstrap.commands import ReportEnd, ReportInit
 from bootstrap.connection import Connection
 from bootstrap.errors import SettingsError
 from bootstrap.events import Invocation
 from bootstrap.faults import known_error_type
 from bootstrap.frames import FrameReader
-from bootstrap.ids import new_id
+from bootstrap.ids import new_id, new_request, new_trace_id
 from bootstrap.memory import Gauge
 from bootstrap.output import LineReader, Log
 from bootstrap.quoting import query_value, unquote
@@ -41,14 +43,14 @@ def test_one_argument_is_the_handler_where_the_image_has_a_bootstrap_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "bootstrap").touch()
-    monkeypatch.setattr(settings, "BOOTSTRAPS", (str(tmp_path / "bootstrap"),))
+    monkeypatch.setattr(command_line, "BOOTSTRAPS", (str(tmp_path / "bootstrap"),))
     read = settings.read({}, ["app.handler"])
     assert (read.command, read.variables["_HANDLER"]) == ((), "app.handler")
 
 
 def test_one_argument_that_is_a_program_is_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "bootstrap").touch()
-    monkeypatch.setattr(settings, "BOOTSTRAPS", (str(tmp_path / "bootstrap"),))
+    monkeypatch.setattr(command_line, "BOOTSTRAPS", (str(tmp_path / "bootstrap"),))
     assert settings.read({}, ["/var/task/server"]).command == ("/var/task/server",)
     assert settings.read({}, ["sh"]).command == ("sh",)
 
@@ -295,9 +297,17 @@ def test_percent_encoding_is_decoded_once_and_nonsense_stays() -> None:
 def test_request_ids_are_uuids_of_version_4() -> None:
     import uuid
 
-    ids = {new_id() for _ in range(100)}
-    assert len(ids) == 100
-    assert all(uuid.UUID(text).version == 4 for text in ids)
+    ids = {new_id() for _ in range(100)} | {new_request()[0] for _ in range(100)}
+    assert len(ids) == 200
+    assert {(uuid.UUID(text).version, uuid.UUID(text).variant) for text in ids} == {(4, uuid.RFC_4122)}
+    assert all(str(uuid.UUID(text)) == text for text in ids)
+
+
+def test_trace_ids_are_as_the_service_writes_them() -> None:
+    traces = [new_trace_id(), new_request()[1], new_request()[1]]
+    assert len(set(traces)) == 3
+    pattern = r"Root=1-([0-9a-f]{8})-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0"
+    assert all(abs(int(re.fullmatch(pattern, trace)[1], 16) - time.time()) < 5 for trace in traces)
 
 
 def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
