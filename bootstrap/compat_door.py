@@ -1,7 +1,5 @@
 """The front door of profile `compat`: byte for byte what AWS's own emulator answers, for suites that pin its quirks."""
 
-import time
-
 from . import compat
 from .commands import Answer
 from .events import Invocation, InvokeReceived
@@ -57,5 +55,5 @@ class CompatDoor(FrontDoor):
             self._reply(command.invocation.caller, command.kind, command.body)
 
     def _reply(self, connection: "Connection", kind: str, body: bytes = b"") -> None:
-        reply = compat.answer(kind, body, at=time.time(), timeout_s=self._settings.timeout_s)
+        reply = compat.answer(kind, body, self._settings.timeout_s)
         connection.respond(reply.status, reply.headers, reply.body)

@@ -10,7 +10,7 @@ import time
 from .errors import ProtocolError
 from .http1 import LONG, RequestParser
 from .quick import deque, islice
-from .responses import CONTINUE, chunk, chunked_head, last_chunk, response_head
+from .responses import CONTINUE, chunk, chunked_head, date_line, last_chunk, response_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Connection:
         "_has_part",
         "_is_closing",
         "_is_head",
+        "_is_local",
         "_is_open",
         "_is_pumping",
         "_keep_alive",
@@ -60,7 +61,8 @@ class Connection:
     def __init__(self, fd: int, family: int, loop: "Loop", door: "Door", listener: "Listener") -> None:
         self._sock = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
         self._sock.setblocking(False)
-        if family != _socket.AF_UNIX:
+        self._is_local = family == _socket.AF_UNIX  # the manager's, which has no use for dates
+        if not self._is_local:
             self._sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self._fd = fd
         self._loop = loop
@@ -207,7 +209,7 @@ class Connection:
             return
         if self.extra:
             headers = _with(headers, self.extra)
-        head = response_head(status, headers, len(body), self._keep_alive)
+        head = response_head(status, headers, len(body), self._keep_alive, "" if self._is_local else date_line())
         if self._is_head:
             self._send(head)
         elif len(body) < LONG:
@@ -225,7 +227,8 @@ class Connection:
                 200, [(line.partition(": ")[0], line.partition(": ")[2]) for line in lines.split("\r\n")[:-1]], body
             )
             return
-        head = f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+        date = "" if self._is_local else date_line()
+        head = f"HTTP/1.1 200 OK\r\n{date}{lines}Content-Length: {len(body)}\r\n\r\n"
         self._send(head.encode("latin-1", "replace") + body)
         self._answered()
 
@@ -255,7 +258,7 @@ class Connection:
         if self._is_open:
             if self.extra:
                 headers = _with(headers, self.extra)
-            self._send(chunked_head(status, headers, self._keep_alive))
+            self._send(chunked_head(status, headers, self._keep_alive, "" if self._is_local else date_line()))
 
     def send_piece(self, data: bytes) -> bool:
         """Send a piece; False if the client takes them too slowly, so that its sender should wait for `on_drained`."""

@@ -14,7 +14,7 @@ from .events import (
 )
 from .faults import error_body
 from .ids import new_id
-from .responses import response
+from .responses import date_line, response
 from .wire import (
     MAX_STREAM,
     PING_PATH,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 JSON = [("Content-Type", "application/json")]
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-ACCEPTED = response(202, JSON, b'{"status":"OK"}\n')
+OK = b'{"status":"OK"}\n'
 STREAMING = "streaming"
 NEXT = ["invocation", "next"]
 OCTETS = "application/octet-stream"
@@ -61,7 +61,8 @@ class RuntimeApi:
         self._begin_answer = loop.performers[BeginStream]
         loop.performers[BeginStream] = self._begin_stream
         loop.performers[Deliver] = self._deliver
-        loop.performers[Accept] = lambda command: command.exchange.respond_with(ACCEPTED)
+        self._date, self._accepted = "", b""  # and the response that has it
+        loop.performers[Accept] = self._accept
         loop.performers[Restore] = lambda command: command.exchange.respond(200, JSON)
         loop.performers[Refuse] = self._refuse
 
@@ -183,6 +184,12 @@ class RuntimeApi:
         if invocation.tenant_id:
             lines += f"{RUNTIME_TENANT_ID}: {invocation.tenant_id}\r\n"
         command.exchange.succeed(lines, invocation.body)
+
+    def _accept(self, command: Accept) -> None:
+        date = date_line()
+        if date is not self._date:
+            self._date, self._accepted = date, response(202, JSON, OK, date)
+        command.exchange.respond_with(self._accepted)
 
     def _refuse(self, command: Refuse) -> None:
         import json

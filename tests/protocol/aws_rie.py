@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -252,8 +253,8 @@ CASES = (
 
 # -- facts ------------------------------------------------------------------------------------------------------------
 
-# Framing and the clock: not the emulator's to decide, and different between any two HTTP servers.
-FRAMING = {"content-length", "transfer-encoding", "connection", "date"}
+# Not the emulator's to decide, and different between any two HTTP servers.
+FRAMING = {"content-length", "transfer-encoding", "connection"}
 DEFAULT_TIMEOUTS = (3, 300)  # the service's, and AWS's emulator's
 DEADLINE = "Lambda-Runtime-Deadline-Ms"
 LONG = 2_000  # characters of a text from which on its length stands for it
@@ -285,7 +286,7 @@ def facts(emulator: Emulator, case: Case) -> dict[str, str]:
         answer = ask(emulator, call)
         found[f"call {number} status"] = str(answer.status)
         found[f"call {number} body"] = _blank(_text_of(answer.body))
-        for name, value in answer.headers.items():
+        for name, value in _dated(answer.headers):
             if name not in FRAMING:
                 found[f"call {number} {name}"] = "<base64>" if name == "x-amz-log-result" else _blank(value)
     ended_at = time.time()
@@ -296,7 +297,7 @@ def facts(emulator: Emulator, case: Case) -> dict[str, str]:
     for number, step in enumerate(emulator.steps()[: case.steps]):
         found[f"step {number} status"] = str(step["status"])
         found[f"step {number} body"] = _blank(_text_of(step["body"].encode()))
-        for name, value in step["headers"].items():
+        for name, value in _dated(step["headers"]):
             if name == DEADLINE:
                 if number == 0:
                     at = int(value) / 1e3  # it counts from some instant of the calls, before or after init
@@ -305,6 +306,17 @@ def facts(emulator: Emulator, case: Case) -> dict[str, str]:
             elif name.lower() not in FRAMING:
                 found[f"step {number} {name}"] = _blank(value)
     return found | _log_facts(emulator.log)
+
+
+def _dated(headers: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """The headers, with a mark for a Date of the last minute in the form that HTTP has for it."""
+    for name, value in headers.items():
+        if name.lower() == "date":
+            at = parsedate_to_datetime(value)
+            age_s = time.time() - at.timestamp()
+            yield name, "<now>" if -2 < age_s < 60 and value == format_datetime(at, usegmt=True) else value
+        else:
+            yield name, value
 
 
 def _log_facts(log: str) -> dict[str, str]:
