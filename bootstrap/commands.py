@@ -68,6 +68,7 @@ class TurnAway(Record):
     SHUTDOWN = "the execution environment is shutting down"
     FULL = "too many invocations wait for this execution environment"
     BUSY = "the execution environment has not finished its last invocation"
+    DUPLICATE = "an invocation of the same request id is not over yet"
 
     invocation: "Invocation"
     reason: str

@@ -1,9 +1,9 @@
 """The front door of profile `compat`: byte for byte what AWS's own emulator answers, for suites that pin its quirks."""
 
 from . import compat
-from .commands import Answer
+from .commands import Answer, TurnAway
 from .events import Invocation, InvokeReceived
-from .front_door import FrontDoor, refuse
+from .front_door import DUPLICATED, FrontDoor, refuse
 from .ids import new_id, new_trace_id
 from .invoke_request import is_request_id
 from .wire import CLIENT_CONTEXT, MAX_EVENT, REQUEST_ID, TRACE_ID
@@ -53,6 +53,13 @@ class CompatDoor(FrontDoor):
     def _answer_compat(self, command: Answer) -> None:
         if command.invocation.caller is not None:
             self._reply(command.invocation.caller, command.kind, command.body)
+
+    def _turn_away(self, command: TurnAway) -> None:
+        if command.reason != TurnAway.DUPLICATE:
+            super()._turn_away(command)
+        elif command.invocation.caller is not None:
+            headers = [("Content-Type", "application/json"), ("Error-Type", DUPLICATED)]
+            command.invocation.caller.respond(400, headers, f'{{"errorType":"{DUPLICATED}"}}'.encode())
 
     def _reply(self, connection: "Connection", kind: str, body: bytes = b"") -> None:
         reply = compat.answer(kind, body, self._settings.timeout_s)

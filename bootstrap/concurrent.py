@@ -8,6 +8,7 @@ different from `lifecycle.Machine` (service facts: managed instances):
     others down; the next invocation starts anew.
 3.  Init may take as long as an invocation, and at least 130 s.
 4.  Extensions are not told of invocations: external ones may subscribe to SHUTDOWN, the runtime's own to nothing.
+5.  Answers are told apart by their request ids: one that is in use, by who runs or by who waits, is turned away.
 
     state      what happens                                           ends with
     BOOT       nothing                                                Booted                             → INIT
@@ -86,6 +87,7 @@ class ConcurrentMachine(Hosting):
         self.init_result: ReportInit | None = None
         self._runs = False
         self._running: dict[str, tuple[Invocation, float]] = {}  # and when it began
+        self._ids: set[str] = set()  # of those that run or wait
         self._expired: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._init_began_at = 0.0
         self._init_ms: float | None = None
@@ -171,10 +173,10 @@ class ConcurrentMachine(Hosting):
             self._out.append(TurnAway(invocation, TurnAway.SHUTDOWN))
         elif not self._waiting.has_room_for(invocation):
             self._out.append(TurnAway(invocation, TurnAway.FULL))
-        elif invocation.request_id in self._running:
-            message = f"the request id {invocation.request_id} is in use"
-            self._out.append(Answer(invocation, error_body("Client.DuplicatedInvokeId", message), is_error=True))
+        elif invocation.request_id in self._ids:
+            self._out.append(TurnAway(invocation, TurnAway.DUPLICATE))
         else:
+            self._ids.add(invocation.request_id)
             self._waiting.add(invocation)
             if self.state == ABSENT:
                 self._init(at)
@@ -193,6 +195,7 @@ class ConcurrentMachine(Hosting):
 
     def _end(self, request_id: str, status: str, at: float, error_type: str = "") -> Invocation:
         invocation, began_at = self._running.pop(request_id)
+        self._ids.discard(request_id)
         self._out.append(CancelTimer(DEADLINE + request_id))
         self._out.append(ReportEnd(invocation, status, (at - began_at) * 1e3, self._init_ms, error_type))
         self._init_ms = None
@@ -287,6 +290,7 @@ class ConcurrentMachine(Hosting):
         if self.state == INIT:
             self._end_init("error", at, cause.error_type)
             failed += self._waiting.give_up_all()
+            self._ids.clear()
         for invocation in failed:
             self._out.append(Answer(invocation, cause.body_for(invocation.request_id), is_error=True))
         self.state = CLOSING

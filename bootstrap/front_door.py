@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 # Codes that the service's front end answers with, before any operation: their body has no "Type".
 FRONT_END_CODES = ("ValidationException", "RequestEntityTooLargeException")
 MAX_ARNS = 64  # kept, since callers ask for the same ones
+DUPLICATED = "Client.DuplicatedInvokeId"  # no caller of the service can name a request, so this is the emulator's
 JSON = [("Content-Type", "application/json")]
 KINDS, STREAM_KINDS = ("Event", "RequestResponse", "DryRun"), ("RequestResponse", "DryRun")
 LOG_TYPES = ("None", "Tail")
@@ -267,6 +268,8 @@ class FrontDoor:
             caller.respond(429, [*JSON, (ERROR_TYPE, "TooManyRequestsException")], document)
         elif command.reason == TurnAway.BUSY:
             refuse(caller, 409, "ResourceConflictException", command.reason)
+        elif command.reason == TurnAway.DUPLICATE:
+            refuse(caller, 400, DUPLICATED, command.reason)
         else:
             refuse(caller, 503, "ServiceException", command.reason)
 

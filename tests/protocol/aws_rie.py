@@ -11,13 +11,14 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import format_datetime, parsedate_to_datetime
@@ -92,9 +93,16 @@ def binary() -> Path:
 
 @contextmanager
 def running(
-    directory: Path, script: list[Any] | None = None, command: list[str] | None = None, **variables: str
+    directory: Path,
+    script: list[Any] | None = None,
+    command: list[str] | None = None,
+    program: Sequence[str | Path] = (),
+    **variables: str,
 ) -> Iterator[Rie]:
-    """RIE over a script of steps (or another command); variables as keyword arguments, as `emulate` takes them."""
+    """RIE over a script of steps (or another command); variables as keyword arguments, as `emulate` takes them.
+
+    `program` is what starts it, by default its executable.
+    """
     port, runtime_port = free_port(), free_port()
     flags = [
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
@@ -104,7 +112,7 @@ def running(
     log_path, own_log_path = directory / f"rie-log-{port}", directory / f"rie-own-log-{port}"
     with log_path.open("wb") as log, own_log_path.open("wb") as own_log:
         process = subprocess.Popen(
-            [binary(), *flags, *argv],
+            [*(program or [binary()]), *flags, *argv],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables},
             stdout=log,
             stderr=own_log,
@@ -119,6 +127,28 @@ def running(
             connection.close()
         if rie.process.poll() is None:
             rie.stop()
+
+
+@contextmanager
+def running_many(directory: Path, script: list[Any], **variables: str) -> Iterator[Rie]:
+    """RIE where one runtime works on several invocations at a time; needs root.
+
+    In this mode it has a command of no image but /var/runtime/bootstrap, and runs it in /var/task as another user: it
+    gets a /var of its own.
+    """
+    var = directory / "var"
+    (var / "task").mkdir(parents=True)
+    (var / "runtime").mkdir()
+    shutil.copy(binary(), var / "task" / "rie")
+    shutil.copy(RUNTIME, var / "task" / "runtime.py")
+    bootstrap = var / "runtime" / "bootstrap"
+    python = Path(sys.executable).resolve()
+    bootstrap.write_text(f"#!/bin/sh\nexec {python} /var/task/runtime.py '{json.dumps(script)}'\n")
+    for path in (var, var / "task", var / "runtime", bootstrap):
+        path.chmod(0o755)
+    inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", 'mount --bind "$0" /var && exec "$@"']
+    with running(directory, [], program=[*inside, var, "/var/task/rie"], **variables) as rie:
+        yield rie
 
 
 def _listens(rie: Rie) -> bool:

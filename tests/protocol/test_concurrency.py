@@ -166,7 +166,7 @@ def test_an_extension_that_cannot_begin_fails_init(emulate: Start, install: Inst
     script = [["register", []], ["init-error", "Extension.Mine"], ["exit", 1]]
     emulator = emulate([["loop"]], **install(ill=script), AWS_LAMBDA_MAX_CONCURRENCY="2")
     assert emulator.invoke({}).document["errorType"] == "Extension.InitError"
-    assert "Phase: init\tStatus: error\tError Type: Extension.InitError" in emulator.log
+    emulator.wait_for("Phase: init\tStatus: error\tError Type: Extension.InitError")
 
 
 def test_the_runtime_is_told_what_kind_of_environment_it_is_in(emulate: Start) -> None:

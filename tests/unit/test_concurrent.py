@@ -180,8 +180,21 @@ def test_an_id_that_is_in_use_is_not_taken_twice() -> None:
     world.do("poll")
     world.do("poll")
     world.do("invoke")
-    commands = world.tell(InvokeReceived(Invocation("id-1", b"")))
-    assert b"Client.DuplicatedInvokeId" in commands[0].body
+    again = Invocation("id-1", b"", caller="again")
+    assert world.tell(InvokeReceived(again)) == [TurnAway(again, TurnAway.DUPLICATE)]
+    world.do("answer")
+    assert Deliver in [type(command) for command in world.tell(InvokeReceived(again))]
+
+
+def test_an_id_of_one_that_waits_is_not_taken_twice_and_is_free_again_after_an_init_that_failed() -> None:
+    machine = ConcurrentMachine(3.0, 0.5, 2)
+    machine.accept(Booted(), 0.0)
+    first, second = Invocation("a", b"", caller="first"), Invocation("a", b"", caller="second")
+    assert machine.accept(InvokeReceived(first), 0.1) == []
+    assert machine.accept(InvokeReceived(second), 0.2) == [TurnAway(second, TurnAway.DUPLICATE)]
+    answers = [command for command in machine.accept(RuntimeExited(3), 0.3) if isinstance(command, Answer)]
+    assert [answer.invocation.caller for answer in answers] == ["first"]
+    assert TurnAway not in [type(command) for command in machine.accept(InvokeReceived(second), 0.4)]
 
 
 def kinds(commands: list[Any]) -> list[str]:
