@@ -162,6 +162,10 @@ class Connection:
         if self.is_busy and not self.is_poll and not self._parser.is_in_pieces:
             self._keep_alive = False
             self._watch(self._mask & ~READ)
+        elif not self.is_busy and self._parser.is_in_body and not self._parser.is_in_pieces:
+            self._keep_alive = False
+            self._watch(self._mask & ~READ)
+            self._door.truncated(self)
         else:
             self.close()
 

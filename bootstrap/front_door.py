@@ -162,6 +162,10 @@ class FrontDoor:
     def cut(self, connection: "Connection") -> None:
         """Likewise."""
 
+    def truncated(self, connection: "Connection") -> None:
+        """Half an event is none."""
+        connection.close()
+
     def _invoke(
         self, request: "Request", connection: "Connection", name: str, wants_stream: bool, is_old: bool
     ) -> None:

@@ -77,6 +77,11 @@ class RequestParser:
         """Whether no byte of a further request has come."""
         return self._state == HEAD and not self._buffer
 
+    @property
+    def is_in_body(self) -> bool:
+        """Whether the head of a request has come, and not all of its body."""
+        return self._request is not None
+
     def forget_asker(self) -> None:
         """Nobody is asked about pieces any more: who was would be kept by a reference to itself."""
         self._wants_pieces = None

@@ -73,6 +73,9 @@ if TYPE_CHECKING:
         def cut(self, connection: Connection) -> None:
             """The connection closed before the last one."""
 
+        def truncated(self, connection: Connection) -> None:
+            """The client has ended within a body, and may still listen: answer, or close the connection."""
+
     class Timekeeper(Protocol):
         """Who wants to know when the runtime began to answer and when it was back; mostly nobody does."""
 

@@ -135,6 +135,10 @@ class RuntimeApi:
             body = error_body("Runtime.TruncatedResponse", "Response payload is truncated")
             self._loop.tell(ResponseEnded(connection, stream[1], "Runtime.TruncatedResponse", body))
 
+    def truncated(self, connection: "Connection") -> None:
+        """The runtime may answer again."""
+        self._refuse(Refuse(connection, 400, "TruncatedHTTPRequest", "HTTP request detected as truncated"))
+
     def _stream_ended(self, request: "Request", connection: "Connection") -> None:
         _, produced = self._streams.pop(connection)
         error_type = request.trailers.get(ERROR_TYPE_HEADER, "")

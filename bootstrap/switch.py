@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         def wants_pieces(self, request: Request, connection: Connection) -> bool: ...
         def take_pieces(self, connection: Connection, pieces: list[bytes]) -> None: ...
         def cut(self, connection: Connection) -> None: ...
+        def truncated(self, connection: Connection) -> None: ...
 
 
 class Switch:
@@ -26,6 +27,7 @@ class Switch:
         self.wants_pieces = streams.wants_pieces
         self.take_pieces = streams.take_pieces
         self.cut = streams.cut
+        self.truncated = streams.truncated
         self._routes = sorted(routes.items(), key=lambda route: -len(route[0]))
 
     def handle(self, request: "Request", connection: "Connection") -> None:

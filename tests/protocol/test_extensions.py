@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -147,12 +148,15 @@ def test_an_extension_that_cannot_be_started_is_named(emulate: Start, install: I
 
 
 def test_extensions_do_not_see_what_is_about_the_runtime(emulate: Start, install: Install) -> None:
-    emulator = emulate(LOOP, **install(one=[["environment"], ["register", []], ["loop"]]), MINE="seen", _HIDDEN="x")
+    own = {"MINE": "seen", "_HIDDEN": "x", "AWS_EXECUTION_ENV": "AWS_Lambda_image"}
+    emulator = emulate(LOOP, **install(one=[["environment"], ["register", []], ["loop"]]), **own)
     seen = heard(emulator, "one", 1)[0]
     assert seen["MINE"] == "seen"
     assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "function"
-    hidden = {"_HANDLER", "_HIDDEN", "LAMBDA_TASK_ROOT", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
+    hidden = {"AWS_EXECUTION_ENV", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_GROUP_NAME"}
+    hidden |= {"AWS_LAMBDA_LOG_STREAM_NAME", "AWS_XRAY_CONTEXT_MISSING", "AWS_XRAY_DAEMON_ADDRESS"}
     assert hidden.isdisjoint(seen)
+    assert [name for name in seen if name.startswith("_")] == []
 
 
 def test_the_runtime_may_register_extensions_of_its_own_before_its_first_poll(emulate: Start) -> None:
@@ -224,3 +228,26 @@ def test_an_extension_that_the_environment_outlives_is_gone(emulate: Start, inst
     emulator.process.send_signal(signal.SIGTERM)
     emulator.process.wait(10)
     wait_until(lambda: not any(os.path.exists(f"/proc/{child}") for child in children), 5, lambda: "it lives on")
+
+
+def test_a_file_in_the_image_turns_extensions_off_and_their_paths_are_none(emulate: Start, install: Install) -> None:
+    """In a mount namespace of its own, since the file has one place only; needs root."""
+    register = ["post", "/2020-01-01/extension/register", '{"events":[]}']
+    subscribe = ["get", "/2022-07-01/telemetry"]
+    variables = install(one=[["register", []], ["loop"]])
+    emulator = emulate([register, subscribe, *LOOP], before_exec=_turn_extensions_off, **variables)
+    assert emulator.invoke({"a": 1}).document == {"a": 1}  # though nobody has registered
+    assert [(step["status"], step["body"]) for step in emulator.steps(2)] == [(404, "404 page not found\n")] * 2
+
+
+def _turn_extensions_off() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts, private, recursive = 0x20000, 1 << 18, 1 << 14
+    for result in (
+        libc.unshare(new_mounts),
+        libc.mount(b"none", b"/", None, private | recursive, None),
+        libc.mount(b"none", b"/opt", b"tmpfs", 0, None),
+    ):
+        if result:
+            raise OSError(ctypes.get_errno(), "cannot have an /opt of one's own")
+    Path("/opt/disable-extensions-jwigqn8j").touch()

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.protocol.acting import API, acting_as_runtime
 from tests.protocol.emulator import Emulator, Start, wait_until
 
 DONE = '{"done":true}'
@@ -182,3 +183,24 @@ def test_a_bad_setting_ends_the_process_with_a_clear_line(emulate: Start) -> Non
     emulator = emulate([["loop"]], AWS_LAMBDA_FUNCTION_TIMEOUT="soon")
     assert emulator.process.wait(5) == 2
     assert "cannot read AWS_LAMBDA_FUNCTION_TIMEOUT: 'soon' is not a number" in emulator.log
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\na\r\nhalf"],
+    ids=["sized", "chunked"],
+)
+def test_half_an_answer_is_refused_and_the_runtime_may_answer_again(emulate: Start, begun: bytes) -> None:
+    with acting_as_runtime(emulate) as runtime:
+        answer = runtime.invoke({})
+        request_id = runtime.next()
+        with socket.create_connection(("127.0.0.1", runtime.emulator.runtime_port), 10) as connection:
+            line = f"POST {API}/{request_id}/response HTTP/1.1\r\nHost: runtime\r\n"
+            connection.sendall(line.encode() + begun)
+            connection.shutdown(socket.SHUT_WR)
+            head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        refusal = {"errorMessage": "HTTP request detected as truncated", "errorType": "TruncatedHTTPRequest"}
+        assert json.loads(body) == refusal
+        assert runtime.post(f"{request_id}/response", b"whole") == 202
+        assert answer.result(10).body == b"whole"

@@ -133,6 +133,16 @@ def test_12_a_trace_id_reaches_the_runtime_and_is_made_where_there_is_none(emula
     assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01]", made)
 
 
+def test_12_extensions_are_told_of_a_trace_though_the_caller_sent_none(emulate: Start) -> None:
+    with acting_as_runtime(emulate) as runtime:
+        extension = Extension(runtime, ["INVOKE"])
+        polling = ThreadPoolExecutor(1).submit(extension.next)
+        answer = runtime.invoke({})
+        runtime.post(f"{runtime.next()}/response", b"1")
+        tracing = polling.result(10)["tracing"]
+        assert tracing == {"type": "X-Amzn-Trace-Id", "value": answer.result(10).headers["x-amzn-trace-id"]}
+
+
 def test_13_any_name_answers_and_region_and_account_are_as_set(emulate: Start) -> None:
     emulator = emulate([NEXT, ONE, NEXT], AWS_REGION="eu-west-3", AWS_ACCOUNT_ID="111122223333")
     assert emulator.invoke({}, name="orders").status == 200
@@ -257,6 +267,20 @@ def test_20_a_function_is_no_root_and_its_open_files_are_bounded(emulate: Start)
     emulator.wait_for("is 993 990 1024\n")
 
 
+def test_20_more_memory_than_was_given_is_told_as_that(emulate: Start) -> None:
+    code = "import time; held = b'x' * (200 << 20); time.sleep(30)"
+    emulator = emulate(command=[sys.executable, "-c", code], AWS_LAMBDA_FUNCTION_MEMORY_SIZE="64")
+    assert emulator.invoke({}).document["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
+    emulator.wait_for("Status: error\tError Type: Runtime.OutOfMemory\n")
+
+
+def test_20_a_home_that_the_functions_user_cannot_read_is_none(emulate: Start) -> None:
+    """Container engines set it, for the user that the image names."""
+    log = emulate(command=["/usr/bin/env"], HOME="/root", PLACE="/srv").wait_for("INIT_REPORT")
+    assert "\nPLACE=/srv\n" in log
+    assert "\nHOME=" not in log
+
+
 def test_21_empty_credentials_are_none_and_the_services_variables_are_there(emulate: Start) -> None:
     emulator = emulate(
         command=["/usr/bin/env"], AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_SESSION_TOKEN="", AWS_REGION="x-1"
@@ -320,3 +344,14 @@ def test_26_a_timeout_that_is_none_ends_the_process_and_says_so(emulate: Start, 
 def test_26_a_timeout_may_have_a_fraction(emulate: Start) -> None:
     emulator = emulate([NEXT, ["sleep", 30]], AWS_LAMBDA_FUNCTION_TIMEOUT="0.5")
     assert emulator.invoke({}).document["errorMessage"].endswith("Task timed out after 0.50 seconds")
+
+
+# -- and what users ask for besides -----------------------------------------------------------------------------------
+
+
+def test_what_a_function_prints_is_logged_byte_for_byte(emulate: Start) -> None:
+    """Carriage returns and what is no UTF-8, too."""
+    text = b"10 %\r20 %\r\n\xff\x1b[31mred\n\tlast"
+    code = f"import os, time; os.write(1, {text!r}); time.sleep(0.5)"
+    emulator = emulate(command=[sys.executable, "-c", code])
+    wait_until(lambda: text + b"\n" in emulator.log_path.read_bytes(), 10, lambda: repr(emulator.log_path.read_bytes()))
