@@ -116,7 +116,7 @@ def _several(
 def _open_runtime_api(loop: Loop, sock: "_socket.socket", limit: int) -> None:
     """Everything that the environment asks of us comes in here."""
     runtime = RuntimeApi(loop)
-    routes = {wire.PING_PATH: runtime.handle, wire.RUNTIME_PREFIX: runtime.handle}
+    routes = {wire.RUNTIME_PREFIX: runtime.handle, wire.PING_PATH: runtime.handle}
     extensions = ExtensionsApi(loop)
     if loop.settings.has_extensions_api:
         routes[wire.EXTENSION_PREFIX] = extensions.handle

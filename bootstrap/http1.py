@@ -97,6 +97,11 @@ class RequestParser:
         """
         if self._state != HEAD or self._buffer:
             return None
+        same = _kept_requests.get(data)
+        if same is not None:
+            request = Request(*same[0])
+            request.headers = same[1]
+            return request
         end = data.find(b"\r\n\r\n")
         begin = data.find(b"\r\n") + 2
         known = _kept.get(data[begin:end]) if end >= begin else None
@@ -115,6 +120,8 @@ class RequestParser:
             if self._wants_pieces is not None:
                 self._wants_pieces(request)  # the answer is no, yet who is asked may want to know of it
             request.body = data[end + 4 :]
+        else:
+            _keep(_kept_requests, data, ((request.method, request.path, request.query, request.keep_alive), headers))
         return request
 
     def space(self) -> "memoryview | None":
@@ -300,6 +307,7 @@ class RequestParser:
 
 # Request lines and header lines as they came → what they say, which is a function of their bytes alone.
 _kept_lines: "dict[bytes, tuple[str, str, str, bool]]" = {}
+_kept_requests: "dict[bytes, tuple[tuple[str, str, str, bool], dict[str, str]]]" = {}  # whole ones without a body
 _kept: "dict[bytes, tuple[dict[str, str], int]]" = {}  # and the length of the body, as `_plain_length`
 
 

@@ -120,6 +120,7 @@ class Loop:
         self.last_report: ReportEnd | None = None
         self.used_mb = 0
         self.credentials = settings.credentials
+        self._is_managed = settings.is_managed
         self._measured_at = 0.0
         self._later: list[ReportStart | ReportEnd] = []  # what the log says once the function is at work
         self._last_fault = ""
@@ -221,7 +222,7 @@ class Loop:
             self.log.write(f"rie: the function held more than its {limit_mb} MB and was killed\n".encode())
         elif not self.machine.is_free:
             self._watch_memory()
-        elif self.settings.is_managed:  # nobody freezes it between invocations
+        elif self._is_managed:  # nobody freezes it between invocations
             self._watch_memory(IDLE_MEMORY_PERIOD_S)
 
     def _launch(self, command: LaunchExtension) -> None:
@@ -264,7 +265,7 @@ class Loop:
         """As `output.Taker.take_lines`."""
         kept = self.lines.kept(text, is_record) if self.lines.has_filter else text
         if kept:
-            write = self.log.write_record if is_record and self.settings.is_managed else self.log.write
+            write = self.log.write_record if is_record and self._is_managed else self.log.write
             write(kept)
         if self.tap is not None:
             self.tap(name, text, is_record)
@@ -279,7 +280,7 @@ class Loop:
         text = self.lines.of(report, self.used_mb)
         if text:
             written = text.encode("utf-8", "surrogateescape")
-            if self.settings.is_managed and "\nXRAY " in text:
+            if self._is_managed and "\nXRAY " in text:
                 self._write_traced(written)
             else:
                 self.log.write(written)
@@ -292,7 +293,7 @@ class Loop:
 
     def _report_init(self, report: ReportInit) -> None:
         self.report(report)
-        if report.status != "success" and not self.settings.is_compat and not self.settings.is_managed:
+        if report.status != "success" and not self.settings.is_compat and not self._is_managed:
             self._hint(report.error_type)
 
     def _hint(self, error_type: str) -> None:
@@ -326,7 +327,7 @@ class Loop:
         for reader in self._pipes:
             if reader.partial:
                 reader.flush()
-        if report.invocation.wants_log or self.settings.is_managed or self.tap is not None:
+        if report.invocation.wants_log or self._is_managed or self.tap is not None:
             self._write_end(report)
         else:
             self._later.append(report)

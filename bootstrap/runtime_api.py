@@ -44,7 +44,7 @@ JSON = [("Content-Type", "application/json")]
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 OK = b'{"status":"OK"}\n'
 STREAMING = "streaming"
-NEXT = ["invocation", "next"]
+NEXT_PATH = f"{RUNTIME_PREFIX}invocation/next"
 OCTETS = "application/octet-stream"
 CAUSE_TYPE = "application/vnd.aws.lambda.error.cause+json"
 ERROR_TYPE_HEADER = RUNTIME_ERROR_TYPE.lower()
@@ -69,15 +69,15 @@ class RuntimeApi:
     def handle(self, request: "Request", connection: "Connection") -> bool:
         """Route one request; False if the path is nobody's here."""
         path = request.path
+        if path == NEXT_PATH:
+            if self._is(request, connection, "GET"):
+                connection.is_poll = True
+                if self._loop.timekeeper is not None:
+                    self._loop.timekeeper.runtime_polls()
+                self._loop.tell(NextPolled(connection))
+            return True
         if path.startswith(RUNTIME_PREFIX):
             parts = path[len(RUNTIME_PREFIX) :].split("/")
-            if parts == NEXT:
-                if self._is(request, connection, "GET"):
-                    connection.is_poll = True
-                    if self._loop.timekeeper is not None:
-                        self._loop.timekeeper.runtime_polls()
-                    self._loop.tell(NextPolled(connection))
-                return True
             if len(parts) == 3 and parts[0] == "invocation" and parts[2] in ("response", "error"):
                 if self._is(request, connection, "POST"):
                     self._posted(request, connection, parts[1], parts[2] == "error")

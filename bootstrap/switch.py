@@ -1,4 +1,4 @@
-"""One listener, several APIs: the longest prefix of a path decides who answers."""
+"""One listener, several APIs: the prefix of a path decides who answers."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,17 +23,19 @@ class Switch:
     """A door made of doors; what nobody takes is 404."""
 
     def __init__(self, max_body: int, routes: "Mapping[str, Handler]", streams: "Streams") -> None:
+        """`routes`: by prefixes none of which begins another, those that are asked most first."""
         self.max_body = max_body
         self.wants_pieces = streams.wants_pieces
         self.take_pieces = streams.take_pieces
         self.cut = streams.cut
         self.truncated = streams.truncated
-        self._routes = sorted(routes.items(), key=lambda route: -len(route[0]))
+        self._routes = tuple(routes.items())
 
     def handle(self, request: "Request", connection: "Connection") -> None:
         """Pass one request on."""
+        path = request.path
         for prefix, handler in self._routes:
-            if request.path.startswith(prefix):
+            if path.startswith(prefix):
                 if handler(request, connection):
                     return
                 break
