@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bootstrap import responses
 from bootstrap.errors import ProtocolError
 from bootstrap.http1 import Request, RequestParser
-from bootstrap.responses import response
+from bootstrap.responses import response, response_head
 
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -125,7 +128,34 @@ def test_what_could_be_read_two_ways_is_refused(data: bytes, status: int) -> Non
 def test_a_response_leaves_in_one_piece() -> None:
     assert response(200, [("A", "b")], b"xy") == b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\nxy"
     assert response(204, [], b"") == b"HTTP/1.1 204 No Content\r\n\r\n"
-    assert b"Connection: close\r\n" in response(400, [], b"", keep_alive=False)
+    assert b"Connection: close\r\n" in response_head(400, [], 0, keep_alive=False)
+    assert response(202, [("A", "b")], b"", "Date: x\r\n").split(b"\r\n")[1:3] == [b"Date: x", b"A: b"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.999, 1.0, 61.5, -1.0, -86_400.0])
+def test_the_date_is_that_of_the_second_whether_the_clock_goes_on_or_back(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    for at in (1_795_791_600.5, 1_795_791_600.5 + seconds):
+        monkeypatch.setattr(responses.time, "time", lambda at=at: at)
+        for _ in range(2):
+            assert responses.date_line() == f"Date: {format_datetime(datetime.fromtimestamp(int(at), UTC), True)}\r\n"
+
+
+def test_a_request_that_was_read_before_is_the_same_again_and_one_with_a_body_has_its_own() -> None:
+    parser = RequestParser(100)
+    asked = b"GET /a?b HTTP/1.0\r\nX: 1\r\n\r\n"
+    posted = b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\n"
+    for data in (asked, posted + b"1"):
+        parser.feed(data)
+        parser.next_request()
+    for _ in range(3):
+        request = parser.whole(asked)
+        assert request is not None
+        found = (request.method, request.path, request.query, request.keep_alive, request.headers, request.body)
+        assert found == ("GET", "/a", "b", False, {"x": "1"}, b"")
+    bodies = [parser.whole(posted + body) for body in (b"1", b"2")]
+    assert [request and request.body for request in bodies] == [b"1", b"2"]
 
 
 PIECES = st.sampled_from(
