@@ -153,8 +153,8 @@ class Roster:
     def fail(self, identifier: str, at_init: bool) -> "Extension | Refusal":
         """An extension reports an error of its own and is about to exit."""
         extension = self.known(identifier)
-        if extension is None:
-            return unknown(identifier)
+        if extension is None:  # worded in another way than where it asks for events
+            return Refusal("Extension.UnknownExtensionIdentifier", "Unknown Lambda-Extension-Identifier")
         if extension.state != FAILED and at_init and extension.state != REGISTERED:
             return Refusal("Extension.InvalidExtensionState", _transition(extension, "InitError"))
         return extension

@@ -708,12 +708,13 @@ def test_ten_extensions_are_let_in_and_none_after_init() -> None:
 
 def test_an_unknown_extension_is_refused_everywhere() -> None:
     story = Extended().registered()
-    for event in (ExtensionPolled("x", "nobody"), ExtensionErrorPosted("x", "nobody", "E", True)):
+    for event, message in (
+        (ExtensionPolled("x", "nobody"), "Unknown extension nobody"),
+        (ExtensionErrorPosted("x", "nobody", "E", True), "Unknown Lambda-Extension-Identifier"),
+        (ExtensionErrorPosted("x", "nobody", "E", False), "Unknown Lambda-Extension-Identifier"),
+    ):
         refusal = of(Refuse, story.tell(event))
-        assert (refusal.error_type, refusal.message) == (
-            "Extension.UnknownExtensionIdentifier",
-            "Unknown extension nobody",
-        )
+        assert (refusal.error_type, refusal.message) == ("Extension.UnknownExtensionIdentifier", message)
 
 
 EXTENSION_EVENTS: list[Any] = [
