@@ -2,7 +2,8 @@
 
 Only the rendering, without I/O and without a clock. Every row is held against the real binary by
 tests/protocol/test_against_rie.py. What stays ours in this profile, because no caller can want it back, is listed in
-tests/protocol/differences.py: a second call while one runs does not end the process, an event is not cut short, a wild request id is not used.
+tests/protocol/differences.py: a second call while one runs does not end the process, an event is not cut short, a wild
+request id is not used.
 """
 
 from .records import Record
