@@ -3,7 +3,7 @@
 import os
 import time
 
-from .commands import ReportEnd, ReportIdle, SetTimer
+from .commands import ReportEnd, ReportIdle, SetTimer, TurnAway
 from .events import Booted, InvokeReceived, ShutdownRequested
 from .process import ended
 from .quick import signal
@@ -80,6 +80,14 @@ class Environments:
                 self._do(told(index))
 
             loop.performers[kind] = perform
+        turn_away = loop.performers[TurnAway]
+
+        def perform_turn_away(command: TurnAway) -> None:
+            turn_away(command)
+            if command.reason == TurnAway.DUPLICATE:  # the only one of what the pool has handed over
+                self._do(self.pool.has_ended_one(index))  # type: ignore[union-attr]
+
+        loop.performers[TurnAway] = perform_turn_away
 
     def _do(self, steps: "list[Record]") -> None:
         from .pool import Begin, Hand  # only who has several pays for the import

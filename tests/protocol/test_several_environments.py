@@ -267,6 +267,20 @@ def test_many_environments_may_have_runtimes_that_take_many(emulate: Start, tmp_
     assert answers == [{"n": number} for number in range(60)]
 
 
+def test_a_call_that_is_refused_leaves_its_place_in_the_environment_to_others(emulate: Start) -> None:
+    """Else the next call would begin a second environment."""
+    script = [["next"], ["sleep", 1], ["response", "1"], ["loop"]]
+    emulator = emulate(script, AWS_LAMBDA_MAX_CONCURRENCY="2", RIE_ENVIRONMENTS="2", AWS_LAMBDA_FUNCTION_TIMEOUT="20")
+    name = {"X_Amzn_RequestId": "11111111-2222-4333-8444-555555555555"}
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(emulator.invoke, {}, **name)
+        emulator.wait_for("[1] START")
+        assert emulator.invoke({}, **name).status == 400
+        second = callers.submit(emulator.invoke, {})
+        assert [first.result(10).status, second.result(10).status] == [200, 200]
+    assert "[2] " not in emulator.log
+
+
 def test_sigterm_ends_all_of_them(several: Start, tmp_path: Path) -> None:
     emulator = several(2)
     pids = {int(str(answer["pid"])) for answer in meet(emulator, tmp_path / "place", 2)}
