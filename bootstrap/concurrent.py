@@ -264,8 +264,10 @@ class ConcurrentMachine(Hosting):
         if self.state == INIT and not self.roster.is_closed:
             self.roster.is_closed = True
             self._out.append(ReportInitRuntimeDone(self._init_phase, "success"))
-        self._proceed(at)
-        self._after_answer(at)
+        if self.state == INIT:
+            self._proceed(at)
+        else:
+            self._after_answer(at)
 
     def _restore_polled(self, event: RestorePolled, at: float) -> None:
         self._out.append(Restore(event.exchange))

@@ -19,6 +19,7 @@ from bootstrap.commands import (
     LetIn,
     Refuse,
     ReportEnd,
+    ReportIdle,
     ReportInit,
     ReportStart,
     SetTimer,
@@ -56,6 +57,14 @@ def test_who_waits_has_its_turn_with_the_end_of_another_though_nobody_polls_then
     assert not machine.accept(InvokeReceived(Invocation("b", b"", caller="c")), 0.3)
     commands = machine.accept(ResponsePosted("x", "a", b"1"), 0.4)
     assert [command.exchange for command in commands if isinstance(command, Deliver)] == ["second"]
+
+
+def test_it_is_said_once_that_nothing_runs() -> None:
+    """Who hands over an invocation on the first word would take the second for that one's end."""
+    machine = ConcurrentMachine(3.0, 0.5, 2)
+    machine.accept(Booted(), 0.0)
+    assert [type(command) for command in machine.accept(NextPolled("first"), 0.1)].count(ReportIdle) == 1
+    assert [type(command) for command in machine.accept(NextPolled("second"), 0.2)] == [ReportIdle]
 
 
 class World:
