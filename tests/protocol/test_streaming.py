@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
-from tests.protocol.emulator import Emulator, Start
+from tests.protocol.emulator import Emulator, Start, wait_until
 
 PATH = "/2021-11-15/functions/fn/response-streaming-invocations"
 
@@ -48,7 +48,7 @@ def test_pieces_reach_the_caller_as_they_are_made(emulate: Start) -> None:
     assert times[1] - times[0] > 0.2
     assert times[2] - times[1] > 0.2
     assert emulator.invoke({"a": 1}).document == {"a": 1}
-    assert emulator.log.count("REPORT") == 2
+    wait_until(lambda: emulator.log.count("REPORT") == 2, 10, lambda: emulator.log)
 
 
 def test_the_log_comes_with_the_end(emulate: Start) -> None:
