@@ -15,12 +15,14 @@ FILE = "group.json"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A log group; `retention_days` 0 where it has no say of its own."""
+    """A log group; `retention_days` 0 where it has no say of its own. `kms_key` is kept and shown, without effect."""
 
     name: str
     created_at_ms: int
     retention_days: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    log_class: str = "STANDARD"
+    kms_key: str = ""
 
 
 def directory_of(root: Path, name: str) -> Path:

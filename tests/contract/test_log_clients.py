@@ -152,12 +152,33 @@ def test_boto3_reads_the_managers_own_cloudwatch_logs(manager: StubManager) -> N
     assert [message for message in messages if message.startswith("EVENT")] == ["EVENT 0\n", "EVENT 1\n", "EVENT 2\n"]
 
 
+def test_boto3_puts_events_that_boto3_and_the_cli_read(manager: StubManager) -> None:
+    client, group = logs_client(manager.endpoint), named("put")
+    client.create_log_group(logGroupName=group, tags={"team": "rie"})
+    client.create_log_stream(logGroupName=group, logStreamName="app.log")
+    now_ms = int(time.time() * 1e3)
+    batch = [{"timestamp": now_ms + n, "message": f"line {n}"} for n in range(3)]
+    answer = client.put_log_events(logGroupName=group, logStreamName="app.log", logEvents=batch)
+    again = {"logEvents": [{**batch[-1], "message": "last"}], "sequenceToken": answer["nextSequenceToken"]}
+    client.put_log_events(logGroupName=group, logStreamName="app.log", **again)
+    call = ("logs", "get-log-events", "--log-group-name", group, "--log-stream-name", "app.log", "--start-from-head")
+    shown = run(str(BIN / "aws"), "--endpoint-url", manager.endpoint, *call, "--output", "json")
+    messages = [event["message"] for event in json.loads(shown.stdout)["events"]]
+    assert messages == ["line 0", "line 1", "line 2", "last"]
+    assert [event["message"] for event in events_of(client, group)] == messages
+    assert client.list_tags_log_group(logGroupName=group)["tags"] == {"team": "rie"}
+    client.delete_log_stream(logGroupName=group, logStreamName="app.log")
+    assert client.describe_log_streams(logGroupName=group)["logStreams"] == []
+
+
 @pytest.mark.parametrize(
     ("operation", "params", "code"),
     [
         ("filter_log_events", {"logGroupName": "nobody"}, "ResourceNotFoundException"),
         ("get_log_events", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
         ("create_log_group", {"logGroupName": "bad name"}, "InvalidParameterException"),
+        ("create_log_stream", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
+        ("delete_log_stream", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
         ("start_query", {"startTime": 0, "endTime": 1, "queryString": "x"}, "UnknownOperationException"),
     ],
 )
@@ -269,7 +290,11 @@ def test_an_endpoint_that_is_down_holds_up_no_invocation_and_lines_arrive_once_i
 def test_with_auth_logs_are_told_to_whom_the_account_lets_read_them(tmp_path: Path) -> None:
     allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
     only_lambda = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:*", "Resource": "*"}]}
+    streams = {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*:log-group:app:log-stream:mine"}
+    making = {"Effect": "Allow", "Action": "logs:CreateLogStream", "Resource": "*:log-group:app:*"}
+    one_stream = {"Version": "2012-10-17", "Statement": [streams, making]}
     keys = {
+        "AKIAWRITER": {"secret": "s" * 40, "account": "123456789012", "user": "app", "policies": [one_stream]},
         "AKIAREADER": {"secret": "s" * 40, "account": "123456789012", "user": "ada", "policies": [allowed]},
         "AKIAOTHER": {"secret": "s" * 40, "account": "123456789012", "user": "bob", "policies": [only_lambda]},
         "AKIASTRANGER": {"secret": "s" * 40, "account": "210987654321", "user": "eve"},
@@ -279,17 +304,26 @@ def test_with_auth_logs_are_told_to_whom_the_account_lets_read_them(tmp_path: Pa
     path.chmod(0o600)
     with stub_managing(tmp_path, "--auth", "--keys", str(path)) as manager:
 
-        def groups(key: str) -> Any:
-            client = boto3.client(
+        def client_of(key: str) -> Any:
+            return boto3.client(
                 "logs",
                 endpoint_url=manager.endpoint,
                 region_name="us-east-1",
                 aws_access_key_id=key,
                 aws_secret_access_key="s" * 40,
             )
-            return client.describe_log_groups()["logGroups"]
+
+        def groups(key: str) -> Any:
+            return client_of(key).describe_log_groups()["logGroups"]
 
         assert groups("AKIAREADER") == []
+        client_of("AKIAREADER").create_log_group(logGroupName="app")
+        own = client_of("AKIAWRITER")
+        own.create_log_stream(logGroupName="app", logStreamName="mine")
+        events = [{"timestamp": int(time.time() * 1e3), "message": "x"}]
+        own.put_log_events(logGroupName="app", logStreamName="mine", logEvents=events)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            own.put_log_events(logGroupName="app", logStreamName="others", logEvents=events)
         for key in ("AKIAOTHER", "AKIASTRANGER", "AKIANOBODY"):
             with pytest.raises(ClientError) as caught:
                 groups(key)
