@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -251,6 +252,14 @@ def test_a_stopped_execution_runs_no_further_and_its_callers_are_told() -> None:
     asyncio.run(main())
 
 
+def held(is_so: Callable[[], bool]) -> None:
+    """Wait for it, on a thread."""
+    until = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_an_execution_that_is_held_in_a_step_goes_on_after_it() -> None:
     begun, go, steps = threading.Event(), threading.Event(), []
 
@@ -273,8 +282,7 @@ def test_an_execution_that_is_held_in_a_step_goes_on_after_it() -> None:
             await stage.operation(execution, "STEP")  # its start is checkpointed beside it
             await asyncio.to_thread(stage.client.pause_durable_execution, **arn, Reason="looking")
             go.set()
-            while (await asyncio.to_thread(stage.client.get_durable_execution, **arn))["Status"] != "PAUSED":
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(held, lambda: stage.client.get_durable_execution(**arn)["Status"] == "PAUSED")
             await asyncio.to_thread(stage.client.resume_durable_execution, **arn)
             outcome = await waiting
             assert (outcome.function_error, json.loads(outcome.payload)) == (None, ["done", "more"])
