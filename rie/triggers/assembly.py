@@ -27,7 +27,7 @@ class Triggers:
         self.intake = Intake(invoker)
         self._mirror = mirror
         self._scope = scope
-        self._scheduler = Scheduler(lambda: scheduled_targets(clients, [scope.region]), self.intake.offer, clock)
+        self._scheduler = Scheduler(lambda: scheduled_targets(clients, [scope.region]), self.intake.deliver, clock)
         taps = Taps(clients, owner, scope.region, scope.account, self._is_ours)
         self._subscriptions = Subscriptions(taps, self._grants, self.intake.offer)
 
