@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from rie.errors import ServiceError
 from rie.logs.files import LogFiles
-from rie.logs.groups import Group, new_group
+from rie.logs.groups import Group, Subscription, new_group
+from rie.logs.patterns import Unsupported, matcher
 from rie.logs.put import Event
 from rie.logs.query import Params, View, find_group, no_stream
 from rie.model.scope import Scope
@@ -23,6 +24,8 @@ RETENTIONS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400),
     *(545, 731, 1_096, 1_827, 2_192, 2_557, 2_922, 3_288, 3_653),
 )
+MAX_SUBSCRIPTIONS = 2  # of a group, AWS limit
+_FUNCTION = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[\w-]+(:[\w$-]+)?", re.ASCII)
 _STREAM = re.compile(r"[^:*]{1,512}")
 
 
@@ -107,6 +110,34 @@ class LogChanges:
     def _untag(self, group: Group, names: list[str]) -> View:
         kept = {name: value for name, value in group.tags.items() if name not in names}
         self._files.keep_group(replace(group, tags=kept))
+        return {}
+
+    # -- subscriptions ------------------------------------------------------------------------------------------------
+
+    def put_subscription_filter(self, scope: Scope, params: Params) -> View:
+        """A function hears of the lines that come from now on, or of others than before."""
+        group, name, pattern = find_group(self._files, params), params["filterName"], params["filterPattern"]
+        destination = params["destinationArn"]
+        if not _FUNCTION.fullmatch(destination):
+            raise _invalid(f"Of the destinations that filters have, only functions are available here: {destination}")
+        try:
+            matcher(pattern)
+        except Unsupported as error:
+            raise _invalid(f"Invalid filter pattern: {error}") from None
+        others = tuple(each for each in group.subscriptions if each.name != name)
+        if len(others) >= MAX_SUBSCRIPTIONS:
+            raise ServiceError("LimitExceededException", "Resource limit exceeded.")
+        new = Subscription(name, pattern, destination, int(time.time() * 1e3), params.get("distribution", ""))
+        self._files.keep_group(replace(group, subscriptions=(*others, new)))
+        return {}
+
+    def delete_subscription_filter(self, scope: Scope, params: Params) -> View:
+        """Its function hears nothing more."""
+        group = find_group(self._files, params)
+        kept = tuple(each for each in group.subscriptions if each.name != params["filterName"])
+        if len(kept) == len(group.subscriptions):
+            raise ServiceError("ResourceNotFoundException", "The specified subscription filter does not exist.")
+        self._files.keep_group(replace(group, subscriptions=kept))
         return {}
 
     # -- streams ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ BURST_S = 8  # so many seconds' worth at once
 SWEEP_EVERY_S = 20.0
 
 IsWanted = Callable[[str], bool]
+OnChange = Callable[[str, Group | None], object]
+"""Told of a group that was made or changed, by its name, or removed (None); on any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class LogFiles:
         self._rates: WeakValueDictionary[str, Rate] = WeakValueDictionary()
         self._put_rate = Rate(self._bytes_per_s, self._bytes_per_s * BURST_S)
         self._putting = threading.Lock()
+        self.on_change: OnChange | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -149,10 +152,14 @@ class LogFiles:
     def keep_group(self, group: Group) -> None:
         """Make it, or change what is known of it. Blocks. Raises OSError."""
         write_group(directory_of(self._root, group.name), group)
+        if self.on_change is not None:
+            self.on_change(group.name, group)
 
     def remove_group(self, name: str) -> None:
         """Remove it with its streams; who still writes begins it anew. Blocks."""
         shutil.rmtree(directory_of(self._root, name), ignore_errors=True)
+        if self.on_change is not None:
+            self.on_change(name, None)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -31,11 +31,16 @@ class Follower:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._blocks: asyncio.Queue[tuple[int, str, bytes]] = asyncio.Queue()
+        self._blocks: asyncio.Queue[tuple[int, str, bytes, str]] = asyncio.Queue()
         self._octets = 0
         self._missed = 0
 
-    def put(self, at_ms: int, stream: str, block: bytes) -> None:
+    @property
+    def has_more(self) -> bool:
+        """Whether `get` would not wait."""
+        return not self._blocks.empty()
+
+    def put(self, at_ms: int, stream: str, block: bytes, ending: str = "\n") -> None:
         """Take whole lines."""
         if self._octets + len(block) > FOLLOWER_BYTES:
             self._missed += block.count(b"\n") + 1
@@ -44,18 +49,18 @@ class Follower:
             block = b"rie: %d lines left out here: they came too fast\n%s" % (self._missed, block)
             self._missed = 0
         self._octets += len(block)
-        self._blocks.put_nowait((at_ms, stream, block))
+        self._blocks.put_nowait((at_ms, stream, block, ending))
 
     def put_from_thread(self, at_ms: int, stream: str, block: bytes) -> None:
-        """The same, from any thread; soon."""
+        """Take an event that a client put, from any thread; soon."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self.put, at_ms, stream, block)
+            self._loop.call_soon_threadsafe(self.put, at_ms, stream, block, "")
 
     async def get(self) -> list[LogLine]:
         """The next lines, as they come."""
-        at_ms, stream, block = await self._blocks.get()
+        at_ms, stream, block, ending = await self._blocks.get()
         self._octets -= len(block)
-        return [LogLine(at_ms, stream, as_text(line)) for line in block.split(b"\n")]
+        return [LogLine(at_ms, stream, as_text(line), -1, ending) for line in block.split(b"\n")]
 
 
 def as_text(line: bytes) -> str:

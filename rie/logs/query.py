@@ -78,6 +78,23 @@ class LogQueries:
         """ListTagsForResource by the group's name, as older clients call it."""
         return {"tags": find_group(self._files, params).tags}
 
+    def describe_subscription_filters(self, scope: Scope, params: Params) -> View:
+        """By name; `filterNamePrefix`."""
+        group, prefix = find_group(self._files, params), params.get("filterNamePrefix", "")
+        page, more = _page([each for each in group.subscriptions if each.name.startswith(prefix)], params)
+        views = [
+            {
+                "filterName": each.name,
+                "logGroupName": group.name,
+                "filterPattern": each.pattern,
+                "destinationArn": each.destination,
+                "distribution": each.distribution or "ByLogStream",
+                "creationTime": each.created_at_ms,
+            }
+            for each in page
+        ]
+        return {"subscriptionFilters": views, **more}
+
     # -- streams and events -----------------------------------------------------------------------------------------
 
     def describe_log_streams(self, scope: Scope, params: Params) -> View:

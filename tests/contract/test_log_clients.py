@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -171,6 +173,76 @@ def test_boto3_puts_events_that_boto3_and_the_cli_read(manager: StubManager) -> 
     assert client.describe_log_streams(logGroupName=group)["logStreams"] == []
 
 
+def told(manager: StubManager, name: str) -> list[dict[str, Any]]:
+    """What a function that records its events has been told of log groups."""
+    lines = [event["message"] for event in events_of(logs_client(manager.endpoint), f"/aws/lambda/{name}")]
+    events = [json.loads(line.removeprefix("EVENT ")) for line in lines if line.startswith("EVENT ")]
+    return [json.loads(gzip.decompress(base64.b64decode(event["awslogs"]["data"]))) for event in events]
+
+
+def test_a_function_hears_of_the_lines_that_its_filter_lets_through(manager: StubManager) -> None:
+    client, reader, writer = logs_client(manager.endpoint), named("reader"), named("writer")
+    arn = manager.create(reader, "record")
+    manager.create(writer, "record")
+    group = f"/aws/lambda/{writer}"
+    client.create_log_group(logGroupName=group)
+    client.put_subscription_filter(
+        logGroupName=group, filterName="mine", filterPattern="apple -rotten", destinationArn=arn
+    )
+    (shown,) = client.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    assert (shown["filterName"], shown["filterPattern"], shown["destinationArn"]) == ("mine", "apple -rotten", arn)
+    manager.client().invoke(FunctionName=writer, Payload=b'"an apple, but nobody may hear of it"')
+    wait_for(lambda: f"log-group:{group}:* for {arn} is dropped" in manager.log, "who may not call is not refused")
+    manager.client().add_permission(
+        FunctionName=reader,
+        StatementId="logs",
+        Action="lambda:InvokeFunction",
+        Principal="logs.amazonaws.com",
+        SourceArn=f"arn:aws:logs:us-east-1:123456789012:log-group:{group}:*",
+        SourceAccount="123456789012",
+    )
+    for text in ("a pear", "a rotten apple", "an apple"):
+        manager.client().invoke(FunctionName=writer, Payload=json.dumps(text).encode())
+    client.create_log_stream(logGroupName=group, logStreamName="by hand")
+    now_ms = int(time.time() * 1e3)
+    batch = [{"timestamp": now_ms, "message": "apple\npie"}]
+    client.put_log_events(logGroupName=group, logStreamName="by hand", logEvents=batch)
+    wait_for(lambda: len(told(manager, reader)) == 2, "it hears nothing")
+    by_hand, of_function = sorted(told(manager, reader), key=lambda each: each["logStream"] != "by hand")
+    assert list(of_function) == ["messageType", "owner", "logGroup", "logStream", "subscriptionFilters", "logEvents"]
+    assert (of_function["messageType"], of_function["owner"]) == ("DATA_MESSAGE", "123456789012")
+    assert (of_function["logGroup"], of_function["subscriptionFilters"]) == (group, ["mine"])
+    assert [event["message"] for event in of_function["logEvents"]] == ['EVENT "an apple"\n']
+    (event,) = by_hand["logEvents"]
+    assert (event["timestamp"], event["message"]) == (now_ms, "apple\npie")
+    client.delete_subscription_filter(logGroupName=group, filterName="mine")
+    assert client.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] == []
+
+
+def test_a_function_does_not_hear_of_itself(manager: StubManager) -> None:
+    client, name, other = logs_client(manager.endpoint), named("self"), named("other")
+    for each in (name, other):
+        manager.create(each, "record", LoggingConfig={"LogGroup": f"{name}-shared"})
+        manager.client().add_permission(
+            FunctionName=each, StatementId="s", Action="lambda:InvokeFunction", Principal="logs.amazonaws.com"
+        )
+    group = {"logGroupName": f"{name}-shared"}
+    client.create_log_group(**group)
+    arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
+    client.put_subscription_filter(**group, filterName="f", filterPattern="EVENT", destinationArn=arn)
+    manager.client().invoke(FunctionName=name, Payload=b'"from itself"')
+    manager.client().invoke(FunctionName=other, Payload=b'"from the other"')
+
+    def heard() -> list[str]:
+        messages = [event["message"] for event in events_of(client, group["logGroupName"])]
+        return [each for each in messages if "awslogs" in each]
+
+    (line,) = wait_for(heard, "it hears nothing")
+    document = json.loads(line.removeprefix("EVENT "))["awslogs"]["data"]
+    (event,) = json.loads(gzip.decompress(base64.b64decode(document)))["logEvents"]
+    assert event["message"] == 'EVENT "from the other"\n'
+
+
 @pytest.mark.parametrize(
     ("operation", "params", "code"),
     [
@@ -178,6 +250,7 @@ def test_boto3_puts_events_that_boto3_and_the_cli_read(manager: StubManager) -> 
         ("get_log_events", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
         ("create_log_group", {"logGroupName": "bad name"}, "InvalidParameterException"),
         ("create_log_stream", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
+        ("delete_subscription_filter", {"logGroupName": "nobody", "filterName": "f"}, "ResourceNotFoundException"),
         ("delete_log_stream", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
         ("start_query", {"startTime": 0, "endTime": 1, "queryString": "x"}, "UnknownOperationException"),
     ],

@@ -203,6 +203,13 @@ resource "aws_cloudwatch_log_group" "rare" {
   log_group_class = "INFREQUENT_ACCESS"
 }
 
+resource "aws_cloudwatch_log_subscription_filter" "errors" {
+  name            = "errors"
+  log_group_name  = aws_cloudwatch_log_group.zipped.name
+  filter_pattern  = "ERROR"
+  destination_arn = aws_lambda_function.image.arn
+}
+
 resource "aws_cloudwatch_log_stream" "jobs" {
   name           = "jobs.log"
   log_group_name = aws_cloudwatch_log_group.zipped.name

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ from rie.logs import put, writer
 from rie.logs.bounds import Bounds, sweep
 from rie.logs.changes import LogChanges
 from rie.logs.files import LogFiles
-from rie.logs.groups import directory_of
+from rie.logs.follow import LogLine
+from rie.logs.groups import Group, Subscription, directory_of
 from rie.logs.query import LogQueries
 from rie.model.scope import Scope
+from rie.triggers.log_subscriptions import pushes
 
 SCOPE = Scope("123456789012", "eu-west-1")
 GROUP = {"logGroupName": "mine"}
@@ -233,3 +238,49 @@ def test_a_follower_hears_what_is_put(world: World) -> None:
             return line.text
 
     assert asyncio.run(hear()) == "two\nlines"
+
+
+FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:reader"
+
+
+def subscribe(world: World, name: str = "f", **more: str) -> None:
+    given = {"filterName": name, "filterPattern": "", "destinationArn": FUNCTION, **more}
+    world.changes.put_subscription_filter(SCOPE, {**GROUP, **given})
+
+
+def test_a_group_has_two_subscriptions_and_each_may_change(world: World) -> None:
+    heard: list[Group | None] = []
+    world.files.on_change = lambda name, group: heard.append(group)
+    subscribe(world, "a")
+    subscribe(world, "b", filterPattern="x")
+    with pytest.raises(ServiceError, match="Resource limit exceeded"):
+        subscribe(world, "c")
+    subscribe(world, "b", filterPattern="y")
+    found = world.queries.describe_subscription_filters(SCOPE, {**GROUP, "filterNamePrefix": "b"})
+    assert [each["filterPattern"] for each in found["subscriptionFilters"]] == ["y"]
+    world.changes.delete_subscription_filter(SCOPE, {**GROUP, "filterName": "a"})
+    with pytest.raises(ServiceError, match="subscription filter does not exist"):
+        world.changes.delete_subscription_filter(SCOPE, {**GROUP, "filterName": "a"})
+    assert [each and [s.name for s in each.subscriptions] for each in heard] == [["a"], ["a", "b"], ["a", "b"], ["b"]]
+    world.changes.delete_log_group(SCOPE, GROUP)
+    assert heard[-1] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"destinationArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/s"}, "only functions are available here"),
+        ({"filterPattern": "{ $.a = 1 }"}, "Invalid filter pattern"),
+    ],
+)
+def test_a_subscription_that_would_not_work_is_refused(world: World, more: dict[str, str], text: str) -> None:
+    with pytest.raises(ServiceError, match=text):
+        subscribe(world, **more)
+
+
+def test_many_lines_make_several_events_and_each_stream_its_own() -> None:
+    lines = [LogLine(number, "ab"[number % 2], "x" * 100_000) for number in range(6)]
+    made = pushes("123456789012", "mine", Subscription("f", "", FUNCTION, 0), lines)
+    events = [json.loads(gzip.decompress(base64.b64decode(json.loads(p.payload)["awslogs"]["data"]))) for p in made]
+    assert [(each["logStream"], len(each["logEvents"])) for each in events] == [("a", 2), ("a", 1), ("b", 2), ("b", 1)]
+    assert {push.source_arn for push in made} == {"arn:aws:logs:eu-west-1:123456789012:log-group:mine:*"}
