@@ -190,7 +190,7 @@ def test_every_acknowledged_event_ends_however_often_the_manager_is_killed(cloud
         try:
             for _ in range(kills):
                 before = len(acknowledged)
-                _until(lambda before=before: len(acknowledged) > before, "there is no load")
+                _until(lambda before=before: len(acknowledged) > before, lambda: "there is no load")
                 time.sleep(chance.uniform(0, 0.2))
                 manager.kill()
                 manager.start()
@@ -199,22 +199,23 @@ def test_every_acknowledged_event_ends_however_often_the_manager_is_killed(cloud
         for caller in callers:
             caller.join()
         told: set[str] = set()
+        sqs = cloud.client("sqs")
 
         def collect() -> bool:
             for url in (done_url, dead_url):
-                answer = cloud.client("sqs").receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-                )
-                told.update(_request_id(message) for message in answer.get("Messages", []))
+                answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
+                for message in answer.get("Messages", []):
+                    told.add(_request_id(message))
+                    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             return acknowledged <= told
 
-        _until(collect, f"of {len(acknowledged)} events not every one has ended")
+        _until(collect, lambda: f"of {len(acknowledged)} events these have not ended: {sorted(acknowledged - told)}")
 
 
-def _until(holds: Callable[[], bool], otherwise: str, within_s: float = 120.0) -> None:
+def _until(holds: Callable[[], bool], otherwise: Callable[[], str], within_s: float = 120.0) -> None:
     until = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < until, otherwise
+        assert time.monotonic() < until, otherwise()
         time.sleep(0.005)
 
 
