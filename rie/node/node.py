@@ -46,8 +46,8 @@ class Node:
             control.domain.ledger, runs.mirror, runs.directory, runs.invoker, runs.events, clients, clock
         )
         sources.open()
-        triggers = Triggers(runs.invoker, runs.mirror, clients, clock, ground.scope, ground.owner)
-        triggers.open(hands_over=ground.endpoint is not None)
+        triggers = Triggers(runs.invoker, runs.mirror, clients, clock, ground.scope, ground.owner, ground.logs.files)
+        await triggers.open(hands_over=ground.endpoint is not None)
         if ground.endpoint is not None:
             ground.endpoint.listen(triggers.intake.take)
         await control.sweeper.open()

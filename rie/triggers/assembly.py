@@ -6,9 +6,11 @@ from rie.aws import Clients, has_endpoint
 from rie.clock import Clock
 from rie.invoke.invoker import Invoker
 from rie.invoke.mirror import Mirror
+from rie.logs.files import LogFiles
 from rie.model.policy import POLICIES
 from rie.model.scope import Scope
 from rie.triggers.intake import Intake, is_function
+from rie.triggers.log_subscriptions import LogSubscriptions
 from rie.triggers.scheduler import Scheduler, scheduled_targets
 from rie.triggers.subscriptions import Subscriptions, granted
 from rie.triggers.taps import Taps
@@ -18,28 +20,32 @@ class Triggers:
     """Everything that pushes events, opened and closed together, on the event loop.
 
     `hands_over`: the endpoint tells us itself (`intake.take`); else queues are put behind what its users configure.
-    Without any endpoint nothing is done: AWS itself can't know this manager's functions.
+    Without any endpoint nothing is done but what the manager's own log groups want: AWS itself can't know this
+    manager's functions.
     """
 
     def __init__(
-        self, invoker: Invoker, mirror: Mirror, clients: Clients, clock: Clock, scope: Scope, owner: str
+        self, invoker: Invoker, mirror: Mirror, clients: Clients, clock: Clock, scope: Scope, owner: str, logs: LogFiles
     ) -> None:
         self.intake = Intake(invoker)
         self._mirror = mirror
         self._scope = scope
-        self._scheduler = Scheduler(lambda: scheduled_targets(clients, [scope.region]), self.intake.offer, clock)
+        self._scheduler = Scheduler(lambda: scheduled_targets(clients, [scope.region]), self.intake.deliver, clock)
         taps = Taps(clients, owner, scope.region, scope.account, self._is_ours)
         self._subscriptions = Subscriptions(taps, self._grants, self.intake.offer)
+        self._log_subscriptions = LogSubscriptions(logs, self.intake.deliver, scope.account)
 
-    def open(self, *, hands_over: bool) -> None:
+    async def open(self, *, hands_over: bool) -> None:
         """Begin."""
         if hands_over or has_endpoint("events"):
             self._scheduler.open()
         if not hands_over and has_endpoint("sqs"):
             self._subscriptions.open()
+        await self._log_subscriptions.open()
 
     async def close(self) -> None:
         """End."""
+        await self._log_subscriptions.close()
         await self._scheduler.close()
         await self._subscriptions.close()
         await self.intake.close()

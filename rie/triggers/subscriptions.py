@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from rie.iam.policy import stored_statement
 from rie.triggers.documents import SERVICES, NotAnEvent
 from rie.triggers.intake import NotNow, Offer
 from rie.triggers.taps import Tap, Taps
@@ -20,6 +20,7 @@ LOOK_S = 3.0  # between two looks at what users have configured
 PAUSE_S = 2.0  # after a failure
 LONG_POLL_S = 10
 PER_RECEIVE = 10
+TAKE_S = 20  # what taking them may last, a write each; so long they are hidden when we die with them
 MOST_THREADS = 64  # each queue's long poll holds one
 
 T = TypeVar("T")
@@ -91,6 +92,7 @@ class Subscriptions:
         while True:
             try:
                 call = {"QueueUrl": url, "WaitTimeSeconds": LONG_POLL_S, "MaxNumberOfMessages": PER_RECEIVE}
+                call["VisibilityTimeout"] = TAKE_S
                 told = await self._in_thread(partial(sqs.receive_message, **call))
                 for message in told.get("Messages", []):
                     if await self._taken(tap, message["Body"]):
@@ -121,11 +123,13 @@ class Subscriptions:
 
 def granted(statements: Iterable[str]) -> Iterable[tuple[str, str]]:
     """What the statements of a policy let in of the services that push events; everything, where no source is named."""
-    names = {principal: service for service, principal in SERVICES.items()}
     for text in statements:
-        statement = json.loads(text)
-        principal = statement.get("Principal")
-        service = names.get(principal.get("Service", "")) if isinstance(principal, dict) else None
-        if service is not None:
-            condition = statement.get("Condition", {}).get("ArnLike", {})
-            yield service, condition.get("AWS:SourceArn", "*")
+        statement = stored_statement(text)
+        principals = statement.principals
+        if not statement.is_allow or principals is None:
+            continue
+        sources = [each.values for each in statement.conditions if each.key == "aws:sourcearn"]
+        for service, principal in SERVICES.items():
+            if principal in principals.services:
+                for source in sources[0] if sources else ("*",):
+                    yield service, source
