@@ -46,7 +46,7 @@ class Node:
             control.domain.ledger, runs.mirror, runs.directory, runs.invoker, runs.events, clients, clock
         )
         sources.open()
-        triggers = Triggers(runs.invoker, runs.mirror, clients, clock, ground.scope, ground.owner)
+        triggers = Triggers(runs.invoker, runs.mirror, clients, clock, ground.scope, ground.owner, runs.events.tell)
         triggers.open(hands_over=ground.endpoint is not None)
         if ground.endpoint is not None:
             ground.endpoint.listen(triggers.intake.take)

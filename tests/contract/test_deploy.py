@@ -293,7 +293,17 @@ Resources:
           Type: Kinesis
           Properties: {Stream: !GetAtt Stream.Arn, StartingPosition: LATEST, ParallelizationFactor: 2}
         Daily: {Type: Schedule, Properties: {Schedule: rate(1 day)}}
+        Planned:
+          Type: ScheduleV2
+          Properties:
+            ScheduleExpression: cron(0 8 * * ? *)
+            ScheduleExpressionTimezone: Europe/Berlin
+            GroupName: !Ref Plans
+            FlexibleTimeWindow: {Mode: FLEXIBLE, MaximumWindowInMinutes: "15"}
+            RetryPolicy: {MaximumRetryAttempts: 3}
+            DeadLetterConfig: {Type: SQS}
         Own: {Type: EventBridgeRule, Properties: {EventBusName: !Ref Bus, Pattern: {source: [mine]}}}
+  Plans: {Type: AWS::Scheduler::ScheduleGroup}
   Web:
     Type: AWS::Serverless::Function
     Properties:
@@ -331,6 +341,11 @@ def test_a_template_of_every_type_is_deployed_kept_changed_and_deleted(
     rules = cloud.client("events").list_rules(EventBusName="everything-bus")["Rules"]
     assert json.loads(rules[0]["EventPattern"]) == {"source": ["mine"]}
     assert cloud.client("dynamodb").list_tables()["TableNames"]
+    plans = deployed["resources"]["Plans"]["physicalId"]
+    planned = cloud.client("scheduler").get_schedule(GroupName=plans, Name="WorkerPlanned")
+    assert planned["Target"]["Arn"] == deployed["outputs"]["Alias"]
+    assert planned["FlexibleTimeWindow"] == {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15}
+    assert planned["Target"]["DeadLetterConfig"]["Arn"].rpartition(":")[2].startswith("everything-WorkerPlannedQueue")
     web = deployed["resources"]["Web"]["physicalId"]
     assert deployed["outputs"]["Url"] == client.get_function_url_config(FunctionName=web)["FunctionUrl"]
     api_id = deployed["resources"]["ServerlessHttpApi"]["physicalId"]
