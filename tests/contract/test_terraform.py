@@ -48,9 +48,10 @@ def provider_mirror() -> str:
 class Terraform:
     """A working directory with the configuration in it."""
 
-    def __init__(self, directory: Path, manager: StubManager, queue: str) -> None:
+    def __init__(self, directory: Path, manager: StubManager, cloud: Cloud, queue: str) -> None:
         self._directory = directory
         self._variables = {"endpoint": manager.endpoint, "image": "stub/echo:1", "queue": queue}
+        self._variables["services"] = cloud.endpoint
         (directory / "terraform.rc").write_text(provider_mirror())
         for file in CONFIGURATION.glob("*.tf"):
             shutil.copy(file, directory)
@@ -97,7 +98,7 @@ class Terraform:
 @pytest.mark.timeout(900)
 def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, cloud: Cloud, tmp_path: Path) -> None:
     _, queue = cloud.queue("terraform")
-    terraform = Terraform(tmp_path, manager, queue)
+    terraform = Terraform(tmp_path, manager, cloud, queue)
     terraform.run("init")
     terraform.run("apply", "-auto-approve")
     terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES)
@@ -117,6 +118,9 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
 
     url = client.get_function_url_config(FunctionName="zipped", Qualifier="live")
     assert (url["FunctionUrl"], sorted(url["Cors"]["AllowMethods"])) == (terraform.output("url"), ["GET", "POST"])
+
+    scheduled = cloud.client("scheduler").get_schedule(Name="hourly")["Target"]
+    assert (json.loads(scheduled["Input"]), scheduled["Arn"].rpartition(":")[2]) == ({"message": "two"}, "zipped")
 
     terraform.run("destroy", "-auto-approve", **changed)
     assert client.list_functions()["Functions"] == []
