@@ -312,6 +312,10 @@ Resources:
         Pet: {Type: HttpApi, Properties: {Path: "/pets/{id}", Method: get}}
         Rest: {Type: HttpApi}
         Old: {Type: Api, Properties: {Path: "/old/{proxy+}", Method: any}}
+        Image: {Type: Api, Properties: {Path: /image, Method: get, RestApiId: !Ref Images}}
+  Images:
+    Type: AWS::Serverless::Api
+    Properties: {StageName: prod, BinaryMediaTypes: [image~1png, "*~1*"]}
 Outputs:
   Url: {Value: !GetAtt WebUrl.FunctionUrl}
   Alias: {Value: !Ref Worker.Alias}
@@ -341,6 +345,8 @@ def test_a_template_of_every_type_is_deployed_kept_changed_and_deleted(
     rules = cloud.client("events").list_rules(EventBusName="everything-bus")["Rules"]
     assert json.loads(rules[0]["EventPattern"]) == {"source": ["mine"]}
     assert cloud.client("dynamodb").list_tables()["TableNames"]
+    images = cloud.client("apigateway").get_rest_api(restApiId=deployed["resources"]["Images"]["physicalId"])
+    assert images["binaryMediaTypes"] == ["image/png", "*/*"]
     plans = deployed["resources"]["Plans"]["physicalId"]
     planned = cloud.client("scheduler").get_schedule(GroupName=plans, Name="WorkerPlanned")
     assert planned["Target"]["Arn"] == deployed["outputs"]["Alias"]
