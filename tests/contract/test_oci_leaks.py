@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bootstrap.wire import REPORT
+from bootstrap.wire import REPORT, RESTORE_PATH
 from rie.engine.base import Engine, SandboxSpec
 from rie.engine.oci import OciEngine, bridges
 from rie.engine.oci.sandbox import OciSandbox
@@ -22,6 +22,7 @@ from rie.errors import HostFault
 from rie.limits import loop
 from tests.contract.conftest import Case, connect, eventually, run
 from tests.contract.door import Answer, Door
+from tests.contract.test_oci_snapshots import NEWS, snapshot_of
 
 OPERATIONS = int(os.environ.get("RIE_LEAK_OPERATIONS", "60"))
 AT_ONCE = 6  # sandboxes that live at a time
@@ -74,9 +75,12 @@ def _namespace(pid: int) -> str:
 class Player:
     """Does one thing after another to sandboxes of its own."""
 
-    def __init__(self, engine: Engine, spec: SandboxSpec, name: str, dice: random.Random) -> None:
+    def __init__(
+        self, engine: Engine, spec: SandboxSpec, restored: SandboxSpec, name: str, dice: random.Random
+    ) -> None:
         self._engine = engine
         self._spec = spec
+        self._restored = restored
         self._name = name
         self._dice = dice
         self._number = 0
@@ -97,19 +101,23 @@ class Player:
             await self.evict()
 
     async def create(self) -> None:
-        """Start one, now and then one that is not waited for."""
+        """Start one, now and then from a snapshot, or one that is not waited for."""
         self._number += 1
-        spec = replace(self._spec, sandbox_id=f"{self._name}-{self._number}")
+        is_restored = self._dice.random() < 0.2
+        spec = replace(self._restored if is_restored else self._spec, sandbox_id=f"{self._name}-{self._number}")
         if self._dice.random() < 0.4:
             spec = replace(spec, environment={**spec.environment, "AWS_LAMBDA_FUNCTION_TIMEOUT": HASTY_S})
         start = asyncio.ensure_future(self._engine.start(spec))
         if self._dice.random() < 0.2:
-            await asyncio.sleep(self._dice.random() * 0.03)
+            await asyncio.sleep(self._dice.random() * (0.1 if is_restored else 0.03))
             start.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             sandbox = await start
             assert isinstance(sandbox, OciSandbox)
             self.sandboxes.append(sandbox)
+            if is_restored:
+                answer = await (await connect(sandbox)).request("POST", RESTORE_PATH, NEWS)
+                self.tally[f"restored: {answer.json()['status']}"] += 1
 
     async def invoke(self) -> None:
         """Call one."""
@@ -169,14 +177,15 @@ class Player:
         return await connect(sandbox)
 
 
-def test_random_operations_leave_nothing(oci_case: Case) -> None:
+def test_random_operations_leave_nothing(oci_case: Case, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
 
     async def test() -> None:
         async with oci_case.engine() as engine:
             spec = await oci_case.spec(engine, "probe")
-            players = [Player(engine, spec, f"p{n}", random.Random(seed + n)) for n in range(CALLERS)]
+            restored = await snapshot_of(oci_case, engine, tmp_path / "snapshot")
+            players = [Player(engine, spec, restored, f"p{n}", random.Random(seed + n)) for n in range(CALLERS)]
 
             async def play(player: Player, operations: int) -> None:
                 for _ in range(operations):

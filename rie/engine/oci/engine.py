@@ -226,27 +226,7 @@ class OciEngine:
         except BaseException:
             self._images.release(spec.image)
             raise
-        sandbox = OciSandbox(held, self)
-        if spec.snapshot is not None:
-            try:
-                await self._restore(held, spec.snapshot)
-            except BaseException:
-                await sandbox.destroy()
-                raise
-        return sandbox
-
-    async def _restore(self, held: Holdings, snapshot: Path) -> None:
-        """Have criu make the snapshot's processes in a sandbox that has none but its keeper."""
-        child, group, port = held.blank.child, held.blank.group, held.blank.port
-        memory = held.run / snapshots.MEMORY  # where criu looks for it, and nobody else once it is mapped
-        try:
-            memory.hardlink_to(snapshot / snapshots.MEMORY)
-            task = snapshots.restore(child.pid, group.doors, snapshot, held.directory, port.address if port else "")
-            await self._criu(task, snapshot)
-        except OSError as error:
-            raise SandboxFailed(f"cannot restore the snapshot {snapshot}: {error}") from error
-        finally:
-            memory.unlink(missing_ok=True)
+        return OciSandbox(held, self)
 
     async def take_snapshot(self, held: Holdings, directory: Path) -> None:
         """See `Sandbox.take_snapshot`."""
@@ -254,7 +234,7 @@ class OciEngine:
         _, instance = self._ready()
         try:
             number = await asyncio.to_thread(snapshots.begin, directory, child.pid)
-            await self._criu(snapshots.dump(child.pid, group.doors, directory, number), directory)
+            await self._dump(child.pid, group.doors, directory, number)
             finish, tmp_mb = snapshots.finish, held.spec.ephemeral_storage_mb
             await asyncio.to_thread(finish, directory, child.pid, tmp_mb, instance.templates)
             address = held.blank.port.address if held.blank.port else ""
@@ -273,15 +253,13 @@ class OciEngine:
         """See `Engine.why_no_snapshots`."""
         return snapshots.unavailable() if self._users is None else "without root none can be taken"
 
-    async def _criu(self, task: snapshots.Task, snapshot: Path) -> None:
-        criu = await asyncio.to_thread(snapshots.find)
-        if isinstance(criu, str):
-            raise SandboxFailed(f"cannot use the snapshot {snapshot}: {criu}")
+    async def _dump(self, pid: int, groups: list[str], snapshot: Path, number: int) -> None:
+        criu = await asyncio.to_thread(snapshots.needed, snapshot)
         assert self._spawner is not None
-        status = await self._spawner.run(task.message(criu))
+        status = await self._spawner.run(snapshots.dump(criu, pid, groups, snapshot, number))
         if status != 0:
-            words = await asyncio.to_thread(snapshots.last_words, task.work)
-            raise SandboxFailed(f"cannot {task.arguments[0]} the snapshot {snapshot}: criu {criu.version}: {words}")
+            words = await asyncio.to_thread(snapshots.last_words, snapshot)
+            raise SandboxFailed(f"criu {criu.version}: {words}")
 
     def _network(self, spec: SandboxSpec) -> str:
         if self._users is None:

@@ -59,7 +59,10 @@ def acquire(
     try:
         _make_run(held)
         blank.group.limit(spec.memory_mb, spec.pids)
-        _start(held, _message(held, layers, settings))
+        if spec.snapshot is None:
+            _start(held, _message(held, layers, settings))
+        else:
+            _restore(held, _message(held, layers, settings), spec.snapshot)
     except BaseException as error:
         release(held)
         if isinstance(error, OSError):
@@ -128,7 +131,6 @@ def _message(held: Holdings, layers: Sequence[Path], settings: EngineSettings) -
         "environment": inside.environment(spec, watches_memory=held.blank.group.memory is None),
         "argv": list(spec.argv),
         "is_kept": spec.is_template or spec.snapshot is not None,
-        "keeps": snapshots.number_in(spec.snapshot) if spec.snapshot is not None else 0,
         "pids": spec.pids if held.blank.group.pids is None else 0,
     }
 
@@ -153,6 +155,24 @@ def _start(held: Holdings, message: dict[str, Any]) -> None:
 
 class _Refused(Exception):
     """The blank says why it can't."""
+
+
+def _restore(held: Holdings, message: dict[str, Any], snapshot: Path) -> None:
+    """The same for one that has criu make the snapshot's processes. Raises SandboxFailed, OSError."""
+    criu = snapshots.needed(snapshot)
+    address = held.blank.port.address if held.blank.port else ""
+    message["keeps"] = snapshots.number_in(snapshot)
+    message["restore"] = snapshots.restore(criu, snapshot, held.directory, address)
+    memory = held.run / snapshots.MEMORY  # where criu looks for it, and nobody else once it is mapped
+    memory.hardlink_to(snapshot / snapshots.MEMORY)
+    try:
+        _start(held, message)
+    except SandboxFailed as error:
+        words = snapshots.last_words(held.directory)
+        why = f"{error}; criu {criu.version}: {words}"
+        raise SandboxFailed(f"cannot restore the snapshot {snapshot}: {why}") from error
+    finally:
+        memory.unlink(missing_ok=True)
 
 
 def _expect(channel: socket.socket, word: bytes, data: bytes) -> bytes:

@@ -111,6 +111,14 @@ def number_in(snapshot: Path) -> int:
         raise SandboxFailed(f"cannot read the snapshot {snapshot}: {error}") from error
 
 
+def needed(snapshot: Path) -> Criu:
+    """criu. Raises SandboxFailed. Blocks."""
+    found = find()
+    if isinstance(found, str):
+        raise SandboxFailed(f"cannot use the snapshot {snapshot}: {found}")
+    return found
+
+
 def _address_in(snapshot: Path) -> str:
     """The sandbox's own, then; "" before the snapshot is whole, and where there was no network."""
     with contextlib.suppress(OSError, ValueError):
@@ -124,44 +132,30 @@ def tmp_in(snapshot: Path) -> Path | None:
     return path if path.exists() else None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """launcher.checkpoint.Task, but for criu: what is to run in the sandbox whose first process is `pid`."""
-
-    pid: int
-    groups: list[str]
-    arguments: tuple[str, ...]
-    snapshot: Path
-    work: Path
-    address: str = ""
-
-    def message(self, criu: Criu) -> dict[str, object]:
-        """All of it."""
-        features = self.snapshot / FEATURES
-        return {
-            "pid": self.pid,
-            "groups": self.groups,
-            "loader": str(criu.loader),
-            "libraries": [str(path) for path in criu.libraries],
-            "program": str(criu.program),
-            "arguments": list(self.arguments),
-            "images": str(self.snapshot / IMAGES),
-            "work": str(self.work),
-            "features": str(features) if features.exists() else "",
-            "apart": INSIDE,
-            "address": self.address,
-        }
+def dump(criu: Criu, pid: int, groups: list[str], snapshot: Path, number: int) -> dict[str, object]:
+    """launcher.checkpoint.Task: write down the process of that number and what descends from it, in the sandbox whose
+    first process is `pid` (the host's number)."""
+    command = _command(criu, (*DUMP, str(number)), snapshot, snapshot)
+    return {"pid": pid, "groups": groups, "command": command, "apart": INSIDE}
 
 
-def dump(pid: int, groups: list[str], snapshot: Path, number: int) -> Task:
-    """Write down the process of that number, and what descends from it."""
-    return Task(pid, groups, (*DUMP, str(number)), snapshot, snapshot)
-
-
-def restore(pid: int, groups: list[str], snapshot: Path, work: Path, own: str) -> Task:
-    """Make them again in a sandbox whose address is `own`."""
+def restore(criu: Criu, snapshot: Path, work: Path, own: str) -> dict[str, object]:
+    """launcher.plan.Sandbox.restore: make them again in a sandbox whose address is `own`, "" for none."""
     before = _address_in(snapshot)
-    return Task(pid, groups, RESTORE, snapshot, work, before if before != own else "")
+    return {"command": _command(criu, RESTORE, snapshot, work), "address": before if before != own else ""}
+
+
+def _command(criu: Criu, arguments: tuple[str, ...], snapshot: Path, work: Path) -> dict[str, object]:
+    features = snapshot / FEATURES
+    return {
+        "loader": str(criu.loader),
+        "libraries": [str(path) for path in criu.libraries],
+        "program": str(criu.program),
+        "arguments": list(arguments),
+        "images": str(snapshot / IMAGES),
+        "log": str(work / LOG),
+        "features": str(features) if features.exists() else "",
+    }
 
 
 def unavailable() -> str | None:

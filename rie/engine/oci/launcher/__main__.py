@@ -68,7 +68,7 @@ class Launcher:
             return False
         order = json.loads(message)
         if "task" in order:
-            self._run(order["number"], checkpoint.Task(**order["task"]))
+            self._run(order["number"], checkpoint.read(order["task"]))
             return True
         port = blank.Port(**order["port"]) if order["port"] else None
         listen = [(address, number) for address, number in order["listen"]]

@@ -16,7 +16,7 @@ import sys
 from bootstrap.records import Record
 from bootstrap.wire import BUNDLE, DIR_IN_SANDBOX, ENTRYPOINT
 
-from . import checkpoint, kernel, plan, seccomp, userns
+from . import checkpoint, criu, kernel, plan, seccomp, userns
 from .netlink import Link
 from .operations import Disk, Memory, Processes
 
@@ -81,11 +81,12 @@ def live(channel: int, order: Order, kit: Kit) -> "NoReturn":
             # A function that is the same user as the bootstrap must not find the door and the log: they are no place in
             # the sandbox then, but a descriptor of the bootstrap's.
             run = kernel.clone_tree(sandbox.run) if rootless and not rootless.has_own_user else -1
-            for operation in plan.plan(sandbox, kit.stage, _filter(sandbox, kit), rootless):
+            restore = _restore(sandbox)
+            for operation in plan.plan(sandbox, kit.stage, _filter(sandbox, kit), rootless, restore):
                 operation.execute()
             _settle(channel, run)
             if sandbox.is_kept:
-                status = checkpoint.keep(sandbox, (channel, STARTED))
+                status = checkpoint.keep(sandbox, restore, (channel, STARTED))
             else:
                 os.write(channel, STARTED)
                 os.close(channel)
@@ -95,6 +96,13 @@ def live(channel: int, order: Order, kit: Kit) -> "NoReturn":
         _say(channel, ERROR + text.replace("\n", " ").encode("utf-8", "replace")[:2000] + b"\n")
     finally:
         os._exit(status)
+
+
+def _restore(sandbox: plan.Sandbox) -> "criu.Restore | None":
+    """Now, while the host's files can be seen."""
+    if sandbox.restore is None:
+        return None
+    return criu.Restore(criu.open_up(criu.Command(**sandbox.restore["command"])), sandbox.restore["address"])
 
 
 def _filter(sandbox: plan.Sandbox, kit: Kit) -> kernel.Filter:

@@ -88,6 +88,7 @@ class Sandbox(Record):
     argv: "list[str]"
     is_kept: bool = False  # its bootstrap is, or comes from, a snapshot (launcher.checkpoint)
     keeps: int = 0  # the bootstrap's number in the snapshot, 0 if it has to be started
+    restore: "dict[str, Any] | None" = None  # then: "command", as launcher.criu.Command has it, and "address"
     pids: int = 0
 
 
@@ -100,9 +101,16 @@ class Rootless(Record):
 
 
 def plan(
-    sandbox: Sandbox, stage: Stage, program: kernel.Filter, rootless: "Rootless | None" = None
+    sandbox: Sandbox,
+    stage: Stage,
+    program: kernel.Filter,
+    rootless: "Rootless | None" = None,
+    restore: "Operation | None" = None,
 ) -> "list[Operation]":
-    """Every operation from an empty sandbox to one that is closed. Raises ValueError for a place that is ours."""
+    """Every operation from an empty sandbox to one that is closed. Raises ValueError for a place that is ours.
+
+    `restore` has to see the whole file system, and to have rights that are given up right after it.
+    """
     root = stage.root
     overlay = ROOTLESS_OVERLAY if rootless else OVERLAY
     operations: list[Operation] = [
@@ -126,7 +134,10 @@ def plan(
         operations.append(Move(stage.disk, f"{root}/tmp"))
     else:
         operations.append(Memory(f"{root}/tmp", f"size={sandbox.tmp_mb}m,mode=1777"))
-    operations += [Pivot(root), Hostname(sandbox.hostname), Limits(sandbox.open_files)]
+    operations += [Pivot(root), Hostname(sandbox.hostname)]
+    if restore is not None:
+        operations.append(restore)
+    operations.append(Limits(sandbox.open_files))
     operations += _of_users(sandbox, rootless) if rootless else [Capabilities((KILL, SETGID, SETUID))]
     operations.append(Seccomp(program))
     return operations
