@@ -31,6 +31,7 @@ STORE_AGAIN_S = 1.0
 
 GONE = "ResourceNotFoundException"
 RECURSIVE = "RecursiveInvocationException"
+UNFIT = "InvalidParameterValueException"  # a durable function without a qualifier, a tenant for who has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ class Queue:
     async def _not_run(self, lane: Lane, held: Held, event: Event, rules: Rules, why: Exception) -> None:
         """Throttled, or a fault of this machine: no attempt is used up."""
         code = why.code if isinstance(why, ServiceError) else ""
-        if code in (GONE, RECURSIVE):
+        if code in (GONE, RECURSIVE, UNFIT):
             lane.left()
             if code == GONE:
                 return await self._end(event, ())

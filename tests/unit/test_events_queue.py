@@ -397,3 +397,14 @@ def test_an_execution_that_was_stopped_is_not_tried_again() -> None:
         assert bench.sent[0].target == "arn:bad"
 
     played(play)
+
+
+def test_what_a_function_can_never_be_given_ends_at_once() -> None:
+    async def play(bench: Bench) -> None:
+        bench.script.append(ServiceError("InvalidParameterValueException", "You cannot invoke a durable function …"))
+        await bench.queue.accept(bench.event())
+        await bench.until(lambda: bench.sent)
+        told = json.loads(bench.sent[0].body)
+        assert (bench.sent[0].target, told["requestContext"]["approximateInvokeCount"]) == ("arn:bad", 0)
+
+    played(play)
