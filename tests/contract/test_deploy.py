@@ -416,7 +416,7 @@ def test_a_deployment_killed_on_its_way_is_run_again_to_its_end(
         process.communicate()
     resources = deploy()["resources"]
     assert len(functions(manager, "killed")) == 2
-    assert len(queues(cloud, "killed")) == 2
+    assert len(queues(cloud, "killed")) == 3
     assert len(manager.client().list_event_source_mappings()["EventSourceMappings"]) == 3
     assert len(resources) == len(json.loads(deploy.state.read_text())["resources"])
     assert deploy()["done"] == []
