@@ -110,11 +110,15 @@ class StubManager:
         return int(psutil.Process(self.process.pid).children()[0].pid)
 
     def client(self, **more: Any) -> Any:
+        return self.client_of("lambda", **more)
+
+    def client_of(self, service: str, **more: Any) -> Any:
+        """A boto3 client of one of the services that the manager answers for."""
         import boto3
         from botocore.config import Config
 
         return boto3.client(
-            "lambda",
+            service,
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="testing",

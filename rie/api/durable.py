@@ -34,10 +34,22 @@ def get_durable_execution(domain: Domain, context: RequestContext, params: Param
     found = _mine(domain, context, params)
     includes = params.get("IncludeExecutionData", True)
     view = _listed(found)
-    view |= {"Version": found.version, "TraceHeader": {"XAmznTraceId": found.trace_id} if found.trace_id else None}
+    view |= {
+        "Version": found.version,
+        "TraceHeader": {"XAmznTraceId": found.trace_id} if found.trace_id else None,
+        "ExecutionDataIncluded": includes,
+        "DurableConfig": {"ExecutionTimeout": found.timeout_s, "RetentionPeriodInDays": found.retention_days},
+        "ExpectedExecutionTimeoutTimestamp": None if found.is_closed else _instant(found.times_out_at),
+    }
     if includes:
         error = None if found.error is None else fault_view(found.error)
         view |= {"InputPayload": found.payload, "Result": found.result, "Error": error}
+    if found.pause is not None:
+        view["PauseDetails"] = {
+            "PauseRequestTimestamp": _instant(found.pause.asked_at),
+            "Reason": found.pause.reason if includes else None,
+            "ExecutionTimeoutPaused": found.pause.stops_timeout,
+        }
     return view
 
 
@@ -105,6 +117,25 @@ def stop_durable_execution(domain: Domain, context: RequestContext, params: Para
     """StopDurableExecution; of one that has ended, when that was."""
     found = _mine(domain, context, params)
     return {"StopTimestamp": _instant(domain.durable.stop(found.arn, _fault(params.get("Error"))))}
+
+
+def pause_durable_execution(domain: Domain, context: RequestContext, params: Params) -> View:
+    """PauseDurableExecution: 202."""
+    stops_timeout = params.get("ExecutionTimeoutPaused", True)
+    arn, token = _own_arn(context, params), params.get("ClientToken", "")
+    domain.durable.pause(arn, token, params.get("Reason"), stops_timeout=stops_timeout)
+    return {}
+
+
+def resume_durable_execution(domain: Domain, context: RequestContext, params: Params) -> View:
+    """ResumeDurableExecution: 202."""
+    domain.durable.resume(_own_arn(context, params), params.get("ClientToken", ""), params.get("Reason"))
+    return {}
+
+
+def delete_durable_execution(domain: Domain, context: RequestContext, params: Params) -> View:
+    """DeleteDurableExecution: 202."""
+    return {"DeletionRequestTimestamp": _instant(domain.durable.delete(_own_arn(context, params)))}
 
 
 def send_durable_execution_callback_success(domain: Domain, context: RequestContext, params: Params) -> View:
@@ -220,7 +251,7 @@ def _listed(execution: Execution) -> View:
 def _event_view(event: HistoryEvent, includes: bool) -> View:
     details = {
         name: {**({k: v for k, v in value.items() if k != "Payload" or includes}), "Truncated": not includes}
-        if name in ("Input", "Result", "Error")
+        if name in ("Input", "Result", "Error", "Reason")
         else value
         for name, value in orjson.loads(event.details).items()
     }

@@ -97,7 +97,7 @@ def target(context: RequestContext, operation: str, params: Params) -> Target:
     if "CallbackId" in params:
         read = read_callback_id(params["CallbackId"])
         return Target("*", context.account) if read is None else _of_arn(context, read[0])
-    for member in ("Resource", "DurableExecutionArn", "Arn"):
+    for member in ("Resource", "ResourceArn", "DurableExecutionArn", "Arn"):
         if member in params:
             return _of_arn(context, params[member])
     if "LayerName" in params:

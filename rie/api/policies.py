@@ -1,4 +1,4 @@
-"""Resource policies of functions (lambda.md §8)."""
+"""Resource policies of functions (lambda.md §8): by statements, and as whole documents."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from rie.api.context import RequestContext
 from rie.api.functions import addressed
 from rie.api.parse import Params
 from rie.api.views import View
+from rie.arn import parse_function_reference
+from rie.errors import ServiceError
 from rie.functions.domain import Domain
-from rie.functions.policies import Grant, document
+from rie.functions.policies import NOTHING_HERE, Grant, document
+from rie.model.function import FunctionKey
+from rie.model.policy import ResourcePolicy
 
 
 def add_permission(domain: Domain, context: RequestContext, params: Params) -> View:
@@ -29,8 +33,7 @@ def add_permission(domain: Domain, context: RequestContext, params: Params) -> V
 
 def get_policy(domain: Domain, context: RequestContext, params: Params) -> View:
     """GetPolicy: the whole document as JSON text."""
-    policy = domain.policies.get(*addressed(context, params))
-    return {"Policy": document(policy), "RevisionId": policy.revision_id}
+    return _view(domain.policies.get(*addressed(context, params)))
 
 
 def remove_permission(domain: Domain, context: RequestContext, params: Params) -> View:
@@ -38,3 +41,33 @@ def remove_permission(domain: Domain, context: RequestContext, params: Params) -
     key, qualifier = addressed(context, params)
     domain.policies.remove(key, qualifier, params["StatementId"], params.get("RevisionId"))
     return {}
+
+
+def put_resource_policy(domain: Domain, context: RequestContext, params: Params) -> View:
+    """PutResourcePolicy: a whole document in the place of all statements that were there."""
+    key, qualifier = _owner(context, params)
+    return _view(domain.policies.put(key, qualifier, params["Policy"], params.get("RevisionId")))
+
+
+def get_resource_policy(domain: Domain, context: RequestContext, params: Params) -> View:
+    """GetResourcePolicy: as GetPolicy, by ARN."""
+    return _view(domain.policies.get(*_owner(context, params)))
+
+
+def delete_resource_policy(domain: Domain, context: RequestContext, params: Params) -> View:
+    """DeleteResourcePolicy: 204."""
+    key, qualifier = _owner(context, params)
+    domain.policies.drop(key, qualifier, params.get("RevisionId"))
+    return {}
+
+
+def _view(policy: ResourcePolicy) -> View:
+    return {"Policy": document(policy), "RevisionId": policy.revision_id}
+
+
+def _owner(context: RequestContext, params: Params) -> tuple[FunctionKey, str | None]:
+    """The function that an ARN names; runtimes, which the service's ARNs name too, are nobody's here."""
+    arn: str = params["ResourceArn"]
+    if ":function:" not in arn:
+        raise ServiceError("ResourceNotFoundException", NOTHING_HERE)
+    return parse_function_reference(arn, None, context)

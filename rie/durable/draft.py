@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from rie.model.durable import CONTEXT, EXECUTION, Execution, Fault, HistoryEvent, Operation
+from rie.model.durable import CONTEXT, EXECUTION, RUNNING, Execution, Fault, HistoryEvent, Operation
 from rie.model.event import Event
 
 
@@ -50,7 +50,7 @@ class State:
         """When the next thing happens by itself; None once it is closed."""
         if self.execution.is_closed:
             return None
-        instants = [self.execution.started_at + self.execution.timeout_s]
+        instants = [self.execution.times_out_at]
         if self.execution.retry_at is not None:
             instants.append(self.execution.retry_at)
         for each in self.operations.values():
@@ -62,7 +62,7 @@ class State:
         """Whether the function should run, and doesn't."""
         execution = self.execution
         return (
-            not execution.is_closed
+            execution.status == RUNNING
             and not execution.invocation_id
             and execution.retry_at is None
             and execution.touched > execution.seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rie.durable import tokens
+from rie.durable import pauses, tokens
 from rie.durable.draft import Change, Draft, State, fault_view
 from rie.durable.updates import check, invalid
 from rie.model.durable import CONTEXT, EXECUTION, Execution, Fault, Operation, Replay, Update
@@ -120,6 +120,7 @@ def checkpointed(
     next_token = tokens.token_of(draft.execution)
     ids = tuple(each.operation_id for each in unseen)
     draft.set(newest=Replay(client_token or "", token, next_token, ids, now))
+    pauses.interrupt(draft)
     return Checkpointed(next_token, unseen, draft.change())
 
 
@@ -152,6 +153,7 @@ def answered(state: State, run: Run, now: float, retry_s: float = RETRY_S) -> Ch
         _pass(draft)
     else:
         _close(draft, answer.status, result=answer.result, error=answer.error)
+    pauses.settle(draft)
     return draft.change()
 
 
@@ -159,6 +161,7 @@ def postponed(state: State, now: float, delay_s: float) -> Change:
     """The function could not be run: nobody's fault, and not counted."""
     draft = Draft(state, now)
     draft.set(invocation_id="", retry_at=now + delay_s, seen=0)
+    pauses.settle(draft)
     return draft.change()
 
 
@@ -227,7 +230,7 @@ def _checked(draft: Draft, answer: Answer) -> Answer:
 def _close(draft: Draft, status: str, *, result: str | None = None, error: Fault | None = None) -> None:
     execution = draft.execution
     operation = draft.operations[execution.execution_id]
-    draft.set(status=status, ended_at=draft.now, result=result, error=error, retry_at=None)
+    draft.set(status=status, ended_at=draft.now, result=result, error=error, retry_at=None, pause=None)
     after = draft.end(operation, status, result=result, error=error)
     body = {"Result": _payload(result)} if status == "SUCCEEDED" else {"Error": _payload(fault_view(error))}
     draft.tell(_CLOSED[status], body, after)
@@ -237,7 +240,7 @@ def _pass(draft: Draft) -> None:
     execution, now = draft.execution, draft.now
     if execution.is_closed:
         return
-    if execution.started_at + execution.timeout_s <= now:
+    if execution.times_out_at <= now:
         _close(draft, "TIMED_OUT", error=Fault(f"Execution timed out after {execution.timeout_s} seconds."))
         return
     if execution.retry_at is not None and execution.retry_at <= now:

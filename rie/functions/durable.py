@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rie.clock import Clock
-from rie.durable import tokens, transitions
+from rie.durable import pauses, tokens, transitions
 from rie.durable.draft import Change, State
 from rie.durable.handler_event import MAX_OPERATIONS, handler_event, paged
 from rie.durable.transitions import Run
 from rie.durable.updates import invalid
 from rie.errors import ServiceError
-from rie.model.durable import Execution, Fault, HistoryEvent, Operation, Update
+from rie.model.durable import OPEN, PAUSED, Control, Execution, Fault, HistoryEvent, Operation, Pause, Update
 from rie.model.event import Event
 from rie.model.function import FunctionKey
 from rie.store.durable import SqlDurable, Wanted
@@ -65,6 +65,7 @@ class DurableExecutions:
         self._store.purge(self._now())
         for execution_id in self._store.running():
             with self._lock:
+                self._change(execution_id, lambda state: pauses.settled(state, self._now()))
                 state = self._find(execution_id)
                 if state is not None:
                     self._changed(_plan(state))
@@ -137,7 +138,7 @@ class DurableExecutions:
     def forget(self, key: FunctionKey, version: str | None) -> None:
         """A version is gone: what it ran is stopped; of a function (None) nothing is left."""
         versions = None if version is None else (version,)
-        running = Wanted(versions=versions, statuses=("RUNNING",))
+        running = Wanted(versions=versions, statuses=OPEN)
         error = Fault("The function was deleted.", "FunctionDeleted")
         for execution in self._store.page(key, running, self._now(), limit=1_000_000):
             self._change(execution.execution_id, lambda state: self._stop(state, error))
@@ -185,13 +186,41 @@ class DurableExecutions:
                 state, token, client_token, updates, self._now(), lambda: secrets.token_hex(8)
             )
             if done.change is not None:
-                self._write(done.change)
+                execution = self._write(done.change).execution
+                if execution.status == PAUSED:  # what was checkpointed is kept, and the invocation ends with this
+                    raise invalid("Invalid checkpoint token")
             return done.token, done.operations
 
     def stop(self, arn: str, error: Fault | None) -> float:
         """When it was stopped, or had ended anyway. Raises ResourceNotFoundException."""
         self._change(self._of(arn).execution.execution_id, lambda state: self._stop(state, error))
         return self.get(arn).ended_at or self._now()
+
+    def pause(self, arn: str, client_token: str, reason: str | None, *, stops_timeout: bool) -> None:
+        """Hold it. Raises ResourceNotFoundException, ResourceConflictException."""
+        now = self._now()
+        control, pause = Control("pause", client_token, now), Pause(now, reason, stops_timeout)
+        self._control(arn, lambda state: pauses.paused(state, control, pause))
+
+    def resume(self, arn: str, client_token: str, reason: str | None) -> None:
+        """Let it go on. Raises ResourceNotFoundException, ResourceConflictException."""
+        control = Control("resume", client_token, self._now())
+        self._control(arn, lambda state: pauses.resumed(state, control, reason))
+
+    def delete(self, arn: str) -> float:
+        """Remove one that has ended; when that was asked. Raises ResourceNotFoundException, ResourceConflictException.
+
+        It is done at once: nobody ever sees the status DELETING.
+        """
+        with self._lock:
+            execution = self._of(arn).execution
+            if not execution.is_closed:
+                raise ServiceError(
+                    "ResourceConflictException",
+                    f"The durable execution {arn} has the status {execution.status} and can't be deleted.",
+                )
+            self._store.remove(execution.execution_id)
+        return self._now()
 
     def succeed_callback(self, account: str, callback_id: str, result: str | None) -> None:
         """Raises CallbackTimeoutException for one that nobody waits for."""
@@ -232,6 +261,12 @@ class DurableExecutions:
             self.tick(tokens.execution_id_of(arn))
             if not self._change(tokens.execution_id_of(arn), decide_one):
                 raise gone
+
+    def _control(self, arn: str, decide: Callable[[State], Change | None]) -> None:
+        with self._lock:
+            # What is due at this very moment comes first.
+            self.tick(self._of(arn).execution.execution_id)
+            self._change(tokens.execution_id_of(arn), decide)
 
     def _stop(self, state: State, error: Fault | None) -> Change | None:
         return None if state.execution.is_closed else transitions.stopped(state, error, self._now())

@@ -13,12 +13,15 @@ from rie.errors import ServiceError
 from rie.functions.catalog import Catalog
 from rie.functions.faults import not_found, refused
 from rie.functions.ledger import Ledger
+from rie.iam.conditions import PolicyInvalid
+from rie.iam.policy import read_policy
 from rie.model.alias import ALIASES
 from rie.model.function import LATEST, FunctionKey
 from rie.model.policy import POLICIES, ResourcePolicy
 from rie.model.record import Place, place_of
 
 MAX_POLICY = 20_480  # bytes of a whole document, AWS limit
+VERSIONS = ("2012-10-17", "2008-10-17")  # of the policy language
 NOTHING_HERE = "The resource you requested does not exist."
 NO_POLICY = "No policy is associated with the given resource."
 STALE = (
@@ -82,6 +85,30 @@ class Policies:
         place = _place(key, qualifier)
         self._ledger.change(POLICIES, place, lambda policy: removed(policy, statement_id, revision_id))
 
+    def put(self, key: FunctionKey, qualifier: str | None, text: str, revision_id: str | None) -> ResourcePolicy:
+        """A whole document takes the place of what was there; the policy that it is now."""
+        policy = _read(text)
+        with self._ledger.exclusively():
+            self._check_there(key, qualifier)
+
+            def replaced(before: ResourcePolicy | None) -> ResourcePolicy:
+                _check_revision(before, revision_id, STALE)
+                return policy
+
+            self._ledger.change(POLICIES, _place(key, qualifier), replaced)
+        return policy
+
+    def drop(self, key: FunctionKey, qualifier: str | None, revision_id: str | None) -> None:
+        """Nothing is left of the policy."""
+        self._check_there(key, qualifier)
+
+        def dropped(before: ResourcePolicy | None) -> None:
+            if before is None:
+                raise ServiceError("ResourceNotFoundException", NO_POLICY)
+            _check_revision(before, revision_id, STALE)
+
+        self._ledger.change(POLICIES, _place(key, qualifier), dropped)
+
     def _check_there(self, key: FunctionKey, qualifier: str | None) -> None:
         if qualifier == LATEST:
             raise refused("We currently do not support adding policies for $LATEST.")
@@ -101,18 +128,15 @@ def added(policy: ResourcePolicy | None, statement: str, revision_id: str | None
     _check_revision(policy, revision_id, stale)
     sid = json.loads(statement)["Sid"]
     statements = () if policy is None else policy.statements
-    if any(json.loads(each)["Sid"] == sid for each in statements):
+    if any(_sid(each) == sid for each in statements):
         raise ServiceError(
             "ResourceConflictException",
             f"The statement id ({sid}) provided already exists. "
             "Please provide a new statement id, or remove the existing statement.",
         )
-    after = ResourcePolicy(str(uuid.uuid4()), (*statements, statement))
-    size = len(document(after).encode())
-    if size > MAX_POLICY:
-        raise ServiceError(
-            "PolicyLengthExceededException", f"The final policy size ({size}) is bigger than the limit ({MAX_POLICY})."
-        )
+    before = policy or ResourcePolicy("", ())
+    after = replace(before, revision_id=str(uuid.uuid4()), statements=(*statements, statement))
+    _check_size(after)
     return after
 
 
@@ -122,7 +146,7 @@ def removed(
     """The policy with one statement less, None once there is none."""
     if policy is None:
         raise ServiceError("ResourceNotFoundException", NO_POLICY)
-    left = tuple(each for each in policy.statements if json.loads(each)["Sid"] != statement_id)
+    left = tuple(each for each in policy.statements if _sid(each) != statement_id)
     if len(left) == len(policy.statements):
         raise ServiceError("ResourceNotFoundException", f"Statement {statement_id} is not found in resource policy.")
     _check_revision(policy, revision_id, stale)
@@ -131,7 +155,8 @@ def removed(
 
 def document(policy: ResourcePolicy) -> str:
     """The whole policy as JSON text."""
-    return '{"Version":"2012-10-17","Id":"default","Statement":[' + ",".join(policy.statements) + "]}"
+    head = {"Version": policy.version} | ({} if policy.policy_id is None else {"Id": policy.policy_id})
+    return f'{_compact(head)[:-1]},"Statement":[{",".join(policy.statements)}]}}'
 
 
 def render(grant: Grant, resource: str) -> str:
@@ -158,7 +183,46 @@ def render(grant: Grant, resource: str) -> str:
         conditions["ArnLike"] = {"AWS:SourceArn": grant.source_arn}
     if conditions:
         statement["Condition"] = conditions
-    return json.dumps(statement, separators=(",", ":"), ensure_ascii=False)
+    return _compact(statement)
+
+
+def _read(text: str) -> ResourcePolicy:
+    """A document that somebody has written. Raises InvalidParameterValueException."""
+    try:
+        parsed = json.loads(text)
+        statements = read_policy(parsed).statements
+        if any(each.principals is None and each.not_principals is None for each in statements):
+            raise PolicyInvalid("a statement has no Principal")
+        version, policy_id = parsed.get("Version", "2008-10-17"), parsed.get("Id")
+        if version not in VERSIONS or not isinstance(policy_id, str | None):
+            raise PolicyInvalid(f"Version is none of {', '.join(VERSIONS)}, or Id is no text")
+    except ValueError as error:
+        raise refused(f"The provided policy is invalid: {error}.") from None
+    listed = parsed["Statement"] if isinstance(parsed["Statement"], list) else [parsed["Statement"]]
+    sids = [each["Sid"] for each in listed if "Sid" in each]
+    if len(set(map(str, sids))) < len(sids) or not all(isinstance(sid, str) for sid in sids):
+        raise refused("The provided policy is invalid: Sid is a text, and no two statements have the same.")
+    policy = ResourcePolicy(str(uuid.uuid4()), tuple(map(_compact, listed)), version, policy_id)
+    _check_size(policy)
+    return policy
+
+
+def _compact(content: object) -> str:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+
+
+def _sid(statement: str) -> str | None:
+    """None for a statement without one: whole documents may have such."""
+    sid: str | None = json.loads(statement).get("Sid")
+    return sid
+
+
+def _check_size(policy: ResourcePolicy) -> None:
+    size = len(document(policy).encode())
+    if size > MAX_POLICY:
+        raise ServiceError(
+            "PolicyLengthExceededException", f"The final policy size ({size}) is bigger than the limit ({MAX_POLICY})."
+        )
 
 
 def _principal(given: str) -> str | dict[str, str]:

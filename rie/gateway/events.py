@@ -29,7 +29,7 @@ IDENTITY = (
 
 @dataclass(slots=True)
 class Asked:
-    """A request: `path` and `query` as sent, header names in lower case, repeated ones joined by commas.
+    """A request: `path` and `query` as sent, `headers` in lower case, repeated ones joined by commas, and as they came.
 
     `body` is None when it passed the gateway's limit; `peer` the caller's address, `port` the one he came in by.
     """
@@ -38,6 +38,7 @@ class Asked:
     path: str
     query: str
     headers: dict[str, str]
+    fields: tuple[tuple[str, str], ...]
     body: bytes | None
     peer: str
     port: int
@@ -92,8 +93,8 @@ def _first(asked: Asked, api: Api, match: Match, call: Call) -> dict[str, Any]:
         "resource": match.route.path,
         "path": path,
         "httpMethod": asked.method,
-        "headers": headers or None,
-        "multiValueHeaders": {name: [value] for name, value in headers.items()} or None,
+        "headers": {name: values[-1] for name, values in headers.items()} or None,
+        "multiValueHeaders": headers or None,
         "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _gathered(query) or None,
         "pathParameters": dict(match.parameters) or None,
@@ -137,22 +138,24 @@ def domain_of(api: Api) -> str:
     return f"{api.api_id}.execute-api.{api.region}.amazonaws.com"
 
 
-def _headers(asked: Asked, api: Api, call: Call) -> dict[str, str]:
-    """In the spelling that HTTP/1.1 clients use: here they come in lower case, whatever was sent."""
-    given = {name: value for name, value in asked.headers.items() if name not in HOP_BY_HOP}
-    forwarded = given.get("x-forwarded-for")
-    given |= {
-        "host": given.get("host", domain_of(api)),
-        "x-amzn-trace-id": call.trace_id,
-        "x-forwarded-for": f"{forwarded}, {asked.peer}" if forwarded else asked.peer,
-        "x-forwarded-port": str(asked.port),
-        "x-forwarded-proto": "http",
+def _headers(asked: Asked, api: Api, call: Call) -> dict[str, list[str]]:
+    """By their names as they were sent first, and those that the gateway sets."""
+    names: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for name, value in asked.fields:
+        if name.lower() not in HOP_BY_HOP:
+            found.setdefault(names.setdefault(name.lower(), name), []).append(value)
+    forwarded = asked.headers.get("x-forwarded-for")
+    own = {
+        "Host": asked.headers.get("host", domain_of(api)),
+        "X-Amzn-Trace-Id": call.trace_id,
+        "X-Forwarded-For": f"{forwarded}, {asked.peer}" if forwarded else asked.peer,
+        "X-Forwarded-Port": str(asked.port),
+        "X-Forwarded-Proto": "http",
     }
-    return {_spelled(name): value for name, value in given.items()}
-
-
-def _spelled(name: str) -> str:
-    return "-".join(part.capitalize() for part in name.split("-"))
+    for name in own:
+        found.pop(names.get(name.lower(), ""), None)
+    return found | {name: [value] for name, value in own.items()}
 
 
 def _gathered(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:

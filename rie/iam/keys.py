@@ -6,7 +6,7 @@
 Of a key, `secret` alone is needed. `arn` stands for `user` where that is not enough; `service` ("s3.amazonaws.com")
 makes it the key of a service that pushes events; `organization` ("o-…") is what aws:PrincipalOrgID is held against.
 `policies` are documents, or names of files beside this one; without them the key may do everything in its account, and
-a role nothing but call functions. `"policies": "full"` gives a role everything.
+a role nothing but call functions and log. `"policies": "full"` gives a role everything.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _USER = re.compile(r"[A-Za-z0-9+=,.@_/-]{1,128}", re.ASCII)
 _ARN = re.compile(r"arn:[a-z-]+:(iam|sts)::\d{12}:.+")
 _SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com")
 
-# What functions of a manager may do to each other, unless their role says otherwise.
+# What functions of a manager may do to each other, and to log, unless their role says otherwise.
 ROLE_DEFAULT = read_policy(
     {
         "Statement": {
@@ -47,6 +47,7 @@ ROLE_DEFAULT = read_policy(
             "Action": [
                 *("lambda:InvokeFunction", "lambda:InvokeFunctionUrl", "lambda:CheckpointDurableExecution"),
                 *("lambda:GetDurableExecutionState", "lambda:SendDurableExecutionCallback*"),
+                *("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
             ],
             "Resource": "*",
         }

@@ -7,10 +7,10 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from rie.logs.groups import read_group
 from rie.logs.names import function_in
+from rie.logs.stream_files import ANY, stream_of
 
 MB = 1 << 20
 DAY_S = 86_400
@@ -84,8 +84,8 @@ def _files(root: Path, bounds: Bounds) -> Iterable[StreamFile]:
     for directory in root.glob("*/"):
         group = read_group(directory)
         days = (group.retention_days if group is not None else 0) or bounds.retention_days
-        for path in directory.glob("*.log*"):
+        for path in directory.glob(ANY):
             with contextlib.suppress(OSError):  # rotated meanwhile
                 status = path.stat()
-                owner = f"{directory.name} {function_in(unquote(path.name.partition('.log')[0]))}"
+                owner = f"{directory.name} {function_in(stream_of(path))}"
                 yield StreamFile(path, owner, status.st_size, status.st_mtime, days)

@@ -14,13 +14,27 @@ FILE = "group.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which lines of a group a function is told of, `destination` being its ARN; `distribution` as it was given."""
+
+    name: str
+    pattern: str
+    destination: str
+    created_at_ms: int
+    distribution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """A log group; `retention_days` 0 where it has no say of its own."""
+    """A log group; `retention_days` 0 where it has no say of its own. `kms_key` is kept and shown, without effect."""
 
     name: str
     created_at_ms: int
     retention_days: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    log_class: str = "STANDARD"
+    kms_key: str = ""
+    subscriptions: tuple[Subscription, ...] = ()
 
 
 def directory_of(root: Path, name: str) -> Path:
@@ -38,8 +52,9 @@ def read_group(directory: Path) -> Group | None:
     """The group of a directory, None if that is none. Raises nothing."""
     try:
         document = orjson.loads((directory / FILE).read_bytes())
-        return Group(**document)
-    except (OSError, ValueError, TypeError):
+        subscriptions = tuple(Subscription(**each) for each in document.pop("subscriptions", ()))
+        return Group(**document, subscriptions=subscriptions)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

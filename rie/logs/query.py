@@ -5,13 +5,12 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from rie.errors import ServiceError
 from rie.logs.files import LogFiles, Stream
 from rie.logs.follow import LogLine
-from rie.logs.groups import Group, new_group
+from rie.logs.groups import Group
 from rie.logs.patterns import Unsupported, matcher
 from rie.model.scope import Scope
 
@@ -23,6 +22,7 @@ PAGE_DESCRIBED = 50
 PAGE_EVENTS = 10_000
 PAGE_BYTES = 1_048_576
 SCANNED = 200_000  # lines looked at for one page, so that a pattern that matches nothing ends in time
+NAMES = ("logGroupName", "logGroupIdentifier")  # members that a group is named by
 
 
 class LogQueries:
@@ -34,63 +34,76 @@ class LogQueries:
     # -- groups -------------------------------------------------------------------------------------------------------
 
     def describe_log_groups(self, scope: Scope, params: Params) -> View:
-        """By name; `logGroupNamePrefix` or `logGroupNamePattern` (a part of the name)."""
+        """By name; `logGroupNamePrefix`, `logGroupNamePattern` (a part of the name), `logGroupIdentifiers`, a class."""
         prefix, part = params.get("logGroupNamePrefix", ""), params.get("logGroupNamePattern", "").lower()
+        names = {_name_in(each) for each in params.get("logGroupIdentifiers", ())}
+        wanted = params.get("logGroupClass")
         groups = [
-            group for group in self._files.groups() if group.name.startswith(prefix) and part in group.name.lower()
+            group
+            for group in self._files.groups()
+            if group.name.startswith(prefix)
+            and part in group.name.lower()
+            and (not names or group.name in names)
+            and wanted in (None, group.log_class)
         ]
         page, more = _page(groups, params)
         return {"logGroups": [self._group_view(scope, group) for group in page], **more}
 
-    def create_log_group(self, scope: Scope, params: Params) -> View:
-        """Empty, until somebody writes."""
-        name = params["logGroupName"]
-        if self._files.group(name) is not None:
-            raise ServiceError("ResourceAlreadyExistsException", "The specified log group already exists")
-        self._files.keep_group(replace(new_group(name), tags=dict(params.get("tags", {}))))
-        return {}
-
-    def delete_log_group(self, scope: Scope, params: Params) -> View:
-        """With all that is in it."""
-        self._files.remove_group(self._group(params).name)
-        return {}
-
-    def put_retention_policy(self, scope: Scope, params: Params) -> View:
-        """How many days a stream is kept after its last line."""
-        self._files.keep_group(replace(self._group(params), retention_days=params["retentionInDays"]))
-        return {}
-
-    def delete_retention_policy(self, scope: Scope, params: Params) -> View:
-        """As the manager's settings say, again."""
-        self._files.keep_group(replace(self._group(params), retention_days=0))
-        return {}
+    def list_log_groups(self, scope: Scope, params: Params) -> View:
+        """By name; `logGroupNamePattern` has up to five parts of names, "^" before one that names begin with."""
+        patterns = params.get("logGroupNamePattern", "").split("|")
+        wanted = params.get("logGroupClass")
+        groups = [
+            group
+            for group in self._files.groups()
+            if wanted in (None, group.log_class)
+            and any(group.name.startswith(p[1:]) if p.startswith("^") else p in group.name for p in patterns)
+        ]
+        page, more = _page(groups, params)
+        views = [
+            {
+                "logGroupName": group.name,
+                "logGroupArn": group_arn(scope, group.name),
+                "logGroupClass": group.log_class,
+            }
+            for group in page
+        ]
+        return {"logGroups": views, **more}
 
     def list_tags_for_resource(self, scope: Scope, params: Params) -> View:
         """Of a group."""
-        return {"tags": self._tagged(params).tags}
+        return {"tags": find_group(self._files, params, "resourceArn").tags}
 
-    def tag_resource(self, scope: Scope, params: Params) -> View:
-        """Add to them."""
-        group = self._tagged(params)
-        self._files.keep_group(replace(group, tags={**group.tags, **params["tags"]}))
-        return {}
+    def list_tags_log_group(self, scope: Scope, params: Params) -> View:
+        """ListTagsForResource by the group's name, as older clients call it."""
+        return {"tags": find_group(self._files, params).tags}
 
-    def untag_resource(self, scope: Scope, params: Params) -> View:
-        """Take some away."""
-        group = self._tagged(params)
-        kept = {name: value for name, value in group.tags.items() if name not in params["tagKeys"]}
-        self._files.keep_group(replace(group, tags=kept))
-        return {}
+    def describe_subscription_filters(self, scope: Scope, params: Params) -> View:
+        """By name; `filterNamePrefix`."""
+        group, prefix = find_group(self._files, params), params.get("filterNamePrefix", "")
+        page, more = _page([each for each in group.subscriptions if each.name.startswith(prefix)], params)
+        views = [
+            {
+                "filterName": each.name,
+                "logGroupName": group.name,
+                "filterPattern": each.pattern,
+                "destinationArn": each.destination,
+                "distribution": each.distribution or "ByLogStream",
+                "creationTime": each.created_at_ms,
+            }
+            for each in page
+        ]
+        return {"subscriptionFilters": views, **more}
 
     # -- streams and events -----------------------------------------------------------------------------------------
 
     def describe_log_streams(self, scope: Scope, params: Params) -> View:
         """By name, or by the time of their last event."""
-        group = self._group(params)
+        group = find_group(self._files, params)
         prefix = params.get("logStreamNamePrefix", "")
         streams = [stream for stream in self._files.streams(group.name) if stream.name.startswith(prefix)]
         if params.get("orderBy") == "LastEventTime":
-            streams.sort(key=lambda stream: stream.last_at_ms)
+            streams.sort(key=lambda stream: stream.last_at_ms or 0)
         if params.get("descending"):
             streams.reverse()
         page, more = _page(streams, params)
@@ -98,7 +111,7 @@ class LogQueries:
 
     def filter_log_events(self, scope: Scope, params: Params) -> View:
         """Of all streams, or of those named, by time."""
-        group = self._group(params)
+        group = find_group(self._files, params)
         names, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix", "")
         try:
             matches = matcher(params.get("filterPattern", ""))
@@ -121,9 +134,9 @@ class LogQueries:
 
     def get_log_events(self, scope: Scope, params: Params) -> View:
         """Of one stream; without a token its newest, with `startFromHead` its oldest. The same token again: the end."""
-        group, name = self._group(params), params["logStreamName"]
-        if all(stream.name != name for stream in self._files.streams(group.name)):
-            raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
+        group, name = find_group(self._files, params), params["logStreamName"]
+        if not self._files.has_stream(group.name, name):
+            raise no_stream()
         lines = self._files.read(group.name, params.get("startTime", 0), lambda each: each == name)
         until_ms = params.get("endTime")
         kept = [line for line in lines if until_ms is None or line.at_ms < until_ms]
@@ -139,23 +152,14 @@ class LogQueries:
         page = kept[first:last]
         return {
             "events": [
-                {"timestamp": line.at_ms, "message": f"{line.text}\n", "ingestionTime": line.at_ms} for line in page
+                {"timestamp": line.at_ms, "message": line.text + line.ending, "ingestionTime": line.at_ms}
+                for line in page
             ],
             "nextForwardToken": f"f/{_place(kept, first + len(page))}",
             "nextBackwardToken": f"b/{_place(kept, first)}",
         }
 
     # -- their parts ------------------------------------------------------------------------------------------------
-
-    def _group(self, params: Params) -> Group:
-        name = params.get("logGroupName") or params.get("logGroupIdentifier", "")
-        found = self._files.group(_name_in(name))
-        if found is None:
-            raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
-        return found
-
-    def _tagged(self, params: Params) -> Group:
-        return self._group({"logGroupName": params["resourceArn"]})
 
     def _group_view(self, scope: Scope, group: Group) -> View:
         arn = group_arn(scope, group.name)
@@ -165,10 +169,25 @@ class LogQueries:
             "metricFilterCount": 0,
             "arn": f"{arn}:*",
             "logGroupArn": arn,
-            "logGroupClass": "STANDARD",
+            "logGroupClass": group.log_class,
             "storedBytes": sum(stream.size for stream in self._files.streams(group.name)),
         }
-        return {**view, "retentionInDays": group.retention_days} if group.retention_days else view
+        more = {"retentionInDays": group.retention_days, "kmsKeyId": group.kms_key}
+        return {**view, **{name: value for name, value in more.items() if value}}
+
+
+def find_group(files: LogFiles, params: Params, *members: str) -> Group:
+    """The group that one of some members names, by its name or its ARN. Raises ResourceNotFoundException."""
+    name = next((params[member] for member in members or NAMES if params.get(member)), "")
+    found = files.group(_name_in(name))
+    if found is None:
+        raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
+    return found
+
+
+def no_stream() -> ServiceError:
+    """For a stream that is not there."""
+    return ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
 
 
 def group_arn(scope: Scope, name: str) -> str:
@@ -181,15 +200,18 @@ def _name_in(name: str) -> str:
 
 
 def _stream_view(scope: Scope, group: Group, stream: Stream) -> View:
-    return {
-        "logStreamName": stream.name,
-        "creationTime": stream.first_at_ms,
+    instants = {
         "firstEventTimestamp": stream.first_at_ms,
         "lastEventTimestamp": stream.last_at_ms,
-        "lastIngestionTime": stream.last_at_ms,
+        "lastIngestionTime": stream.written_at_ms,
+    }
+    return {
+        "logStreamName": stream.name,
+        "creationTime": stream.created_at_ms,
         "uploadSequenceToken": "1",
         "arn": f"{group_arn(scope, group.name)}:log-stream:{stream.name}",
         "storedBytes": stream.size,
+        **({} if stream.first_at_ms is None else instants),
     }
 
 
@@ -199,7 +221,7 @@ def _event_view(line: LogLine) -> View:
     return {
         "logStreamName": line.stream,
         "timestamp": line.at_ms,
-        "message": f"{line.text}\n",
+        "message": line.text + line.ending,
         "ingestionTime": line.at_ms,
         "eventId": event_id,
     }

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from rie.model.function import FunctionKey
 
 RUNNING = "RUNNING"
+PAUSING = "PAUSING"
+PAUSED = "PAUSED"
+OPEN = (RUNNING, PAUSING, PAUSED)
+"""Statuses of executions that have not ended."""
+LONGEST_S = 31_622_400
+"""After so long, 366 days, an execution times out however long it was held; AWS limit."""
 CONTEXT = "CONTEXT"
 EXECUTION = "EXECUTION"
 ENDED = frozenset(("SUCCEEDED", "FAILED", "CANCELLED", "TIMED_OUT", "STOPPED"))
@@ -80,13 +86,36 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Why an execution is held, and since when, None while its invocation still runs.
+
+    `stops_timeout`: the time that it is held for is not counted.
+    """
+
+    asked_at: float
+    reason: str | None
+    stops_timeout: bool
+    began_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A request to hold an execution or to let it go on; `client_token` "" for none."""
+
+    verb: str
+    client_token: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One durable execution; instants are epoch seconds, `payload` and `result` JSON texts.
 
     `touched` counts changes of operations, `seen` is the count that the function knows. `sequence` numbers checkpoint
     tokens; `invocation_id` names the invocation that is running, "" for none. `failures` counts invocations that failed
     one after the other; `retry_at` is when the next one may be. `updated` are the operations that ended since the
-    function last ran. `events` is the number of the newest event of the history.
+    function last ran. `events` is the number of the newest event of the history. `paused_s` is how long it was held
+    in all, as far as that is not counted.
     """
 
     execution_id: str
@@ -113,6 +142,17 @@ class Execution:
     events: int = 0
     newest: Replay | None = None
     parent: Parent | None = None
+    pause: Pause | None = None
+    paused_s: float = 0.0
+    controls: tuple[Control, ...] = ()
+
+    @property
+    def times_out_at(self) -> float:
+        """When it is over, as things stand."""
+        last = self.started_at + LONGEST_S
+        if self.pause is not None and self.pause.stops_timeout and self.pause.began_at is not None:
+            return last
+        return min(last, self.started_at + self.timeout_s + self.paused_s)
 
     @property
     def arn(self) -> str:
@@ -127,7 +167,7 @@ class Execution:
     @property
     def is_closed(self) -> bool:
         """Whether it has ended, one way or another."""
-        return self.status != RUNNING
+        return self.status not in OPEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from rie.gateway.definitions import of_endpoint
 from rie.gateway.door import Gateway
 from rie.iam.caller import Identity
 from rie.iam.setup import authentication_for
+from rie.logs.changes import LogChanges
 from rie.logs.query import LogQueries
 from rie.model.function import LATEST, FunctionKey
 from rie.model.policy import POLICIES
@@ -53,7 +54,7 @@ async def doors_of(ground: Ground, runs: Runs, domain: Domain) -> NodeApp:
         invocations=Invocations(runs.invoker, gate, pace),
         urls=FunctionUrls(runs.invoker, runs.url_directory, UrlGate(gate, runs.access), settings.port, pace),
         admin=Admin(runs.pool, runs.directory, files, metrics, ground.described),
-        others=(Sts(gate, ground.sessions), CloudWatchLogs(gate, LogQueries(files))),
+        others=(Sts(gate, ground.sessions), CloudWatchLogs(gate, LogQueries(files), LogChanges(files))),
         control=ControlDoor(_flask(domain), gate),
         apis=Apis(_gateway(ground, runs), settings.port),
         downloads=Downloads(ground.links, ground.code),

@@ -12,6 +12,8 @@ from rie.engine.base import Engine
 from rie.iam.setup import are_roles_known_here
 from rie.settings import Settings
 
+LOGS = "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"
+
 
 def beside(settings: Settings) -> tuple[Endpoint, Settings]:
     """The endpoint to run beside the manager, and the settings that use it; boto3 has its own from the environment."""
@@ -38,6 +40,9 @@ def told_to_functions(settings: Settings) -> dict[str, str]:
         found["AWS_ENDPOINT_URL_LAMBDA"] = f"http://{host}:{settings.port}"
     if settings.function_lambda_url:
         found["AWS_ENDPOINT_URL_LAMBDA"] = settings.function_lambda_url
+    if "AWS_ENDPOINT_URL_LAMBDA" in found and not settings.function_endpoint_url:
+        # Nobody else has the groups that functions log to; boto3's name for CloudWatch Logs.
+        found[LOGS] = found["AWS_ENDPOINT_URL_LAMBDA"]
     return {name: url for name, url in found.items() if url}
 
 
@@ -45,5 +50,6 @@ def variables_inside(settings: Settings, engine: Engine) -> dict[str, str]:
     """The same as functions see them from within their sandboxes."""
     variables = {name: engine.url_inside(url) for name, url in told_to_functions(settings).items()}
     if engine.name == "docker" and settings.is_on_loopback and not settings.function_lambda_url:
-        variables.pop("AWS_ENDPOINT_URL_LAMBDA", None)  # nobody listens where its sandboxes see this host
+        for name in ("AWS_ENDPOINT_URL_LAMBDA", LOGS):
+            variables.pop(name, None)  # nobody listens where its sandboxes see this host
     return variables

@@ -22,7 +22,14 @@ class Apis:
 
     async def __call__(self, request: Request, exchange: Connection) -> None:
         asked = Asked(
-            request.method, request.path, request.query, request.headers, request.body, request.peer, self._port
+            request.method,
+            request.path,
+            request.query,
+            request.headers,
+            tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.fields),
+            request.body,
+            request.peer,
+            self._port,
         )
         response = await self._gateway.answer(asked)
         exchange.respond(response.status, response.headers, response.body)

@@ -1,4 +1,4 @@
-"""A little of CloudWatch Logs, so that `aws logs tail` reads what functions have logged: JSON 1.1 at POST /."""
+"""The part of CloudWatch Logs that logs, log clients and terraform need: JSON 1.1 at POST /."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from botocore.validate import ParamValidator
 from rie.errors import ServiceError
 from rie.iam.decision import Call, authorize, refusal
 from rie.iam.sigv4 import Sent
+from rie.logs.changes import LogChanges
 from rie.logs.query import LogQueries, Params, View, group_arn
 from rie.model.scope import Scope
 from rie.plane.gate import Gate
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 TARGET = "Logs_20140328."
 SERVICES = ("logs",)
 JSON = [("Content-Type", "application/x-amz-json-1.1")]
+ON_STREAMS = ("DeleteLogStream", "GetLogEvents", "PutLogEvents")
 NAME = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}", re.ASCII)
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -35,20 +37,32 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 class CloudWatchLogs:
     """The groups are this manager's own; they are its account's, in every region."""
 
-    def __init__(self, gate: Gate, queries: LogQueries) -> None:
+    def __init__(self, gate: Gate, queries: LogQueries, changes: LogChanges) -> None:
         self._gate = gate
         self._operations: dict[str, Callable[[Scope, Params], View]] = {
-            "CreateLogGroup": queries.create_log_group,
-            "DeleteLogGroup": queries.delete_log_group,
-            "DeleteRetentionPolicy": queries.delete_retention_policy,
+            "AssociateKmsKey": changes.associate_kms_key,
+            "CreateLogGroup": changes.create_log_group,
+            "CreateLogStream": changes.create_log_stream,
+            "DeleteLogGroup": changes.delete_log_group,
+            "DeleteLogStream": changes.delete_log_stream,
+            "DeleteRetentionPolicy": changes.delete_retention_policy,
+            "DeleteSubscriptionFilter": changes.delete_subscription_filter,
             "DescribeLogGroups": queries.describe_log_groups,
             "DescribeLogStreams": queries.describe_log_streams,
+            "DescribeSubscriptionFilters": queries.describe_subscription_filters,
+            "DisassociateKmsKey": changes.disassociate_kms_key,
             "FilterLogEvents": queries.filter_log_events,
             "GetLogEvents": queries.get_log_events,
+            "ListLogGroups": queries.list_log_groups,
             "ListTagsForResource": queries.list_tags_for_resource,
-            "PutRetentionPolicy": queries.put_retention_policy,
-            "TagResource": queries.tag_resource,
-            "UntagResource": queries.untag_resource,
+            "ListTagsLogGroup": queries.list_tags_log_group,
+            "PutLogEvents": changes.put_log_events,
+            "PutRetentionPolicy": changes.put_retention_policy,
+            "PutSubscriptionFilter": changes.put_subscription_filter,
+            "TagLogGroup": changes.tag_log_group,
+            "TagResource": changes.tag_resource,
+            "UntagLogGroup": changes.untag_log_group,
+            "UntagResource": changes.untag_resource,
         }
 
     @staticmethod
@@ -76,12 +90,19 @@ class CloudWatchLogs:
             raise ServiceError("UnknownOperationException", f"{name[:64]} is not available here.")
         params = await asyncio.to_thread(_read, name, body)
         scope = Scope(self._gate.account, identity.scope.region)
-        given = params.get("logGroupName") or params.get("logGroupIdentifier") or params.get("resourceArn") or "*"
-        call = Call(identity.caller, f"logs:{name}", f"{group_arn(scope, given)}:*", self._gate.account)
+        call = Call(identity.caller, f"logs:{name}", _resource(scope, name, params), self._gate.account)
         decision = authorize(call)
         if not decision.is_allowed:
             raise refusal(call, decision)
         return await asyncio.to_thread(operation, scope, params)
+
+
+def _resource(scope: Scope, name: str, params: Params) -> str:
+    """What the policies of a caller speak of: a stream, or a group with all that is in it."""
+    members = ("logGroupName", "logGroupIdentifier", "resourceArn", "resourceIdentifier")
+    given = next((params[member] for member in members if params.get(member)), "*")
+    stream = params.get("logStreamName") if name in ON_STREAMS else None
+    return f"{group_arn(scope, given)}:{'*' if stream is None else f'log-stream:{stream}'}"
 
 
 def _read(name: str, body: bytes) -> dict[str, Any]:

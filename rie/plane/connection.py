@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -40,16 +40,18 @@ _STATUS_LINES = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for stat
 class Request:
     """One request: `path` and `query` as sent, header names in lower case, repeated ones joined.
 
-    `body` is None when it passed the limit that the application set; `peer` the caller's address.
+    `fields` are the headers as they came. `body` is None when it passed the limit that the application set; `peer` the
+    caller's address.
     """
 
-    __slots__ = ("body", "headers", "is_http_1_1", "keep_alive", "method", "path", "peer", "query")
+    __slots__ = ("body", "fields", "headers", "is_http_1_1", "keep_alive", "method", "path", "peer", "query")
 
     def __init__(self, method: str, path: str, query: str, headers: dict[str, str], peer: str) -> None:
         self.method = method
         self.path = path
         self.query = query
         self.headers = headers
+        self.fields: Sequence[tuple[bytes, bytes]] = ()
         self.peer = peer
         self.body: bytes | None = b""
         self.keep_alive = True
@@ -72,6 +74,7 @@ class Connection(asyncio.Protocol):
         # The request that comes
         self._target = b""
         self._headers: dict[str, str] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
         self._coming: Request | None = None
         self._body: list[bytes] = []
         self._size = 0
@@ -299,6 +302,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._target = b""
         self._headers = {}
+        self._fields = []
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -309,6 +313,7 @@ class Connection(asyncio.Protocol):
         if key in self._headers:
             text = f"{self._headers[key]}{'; ' if key == 'cookie' else ','}{text}"
         self._headers[key] = text
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._head_size = 0
@@ -317,6 +322,7 @@ class Connection(asyncio.Protocol):
             target = _origin_form(target)
         path, _, query = target.partition("?")
         request = Request(self._parser.get_method().decode(), path, query, self._headers, self._peer)
+        request.fields = self._fields
         request.keep_alive = self._parser.should_keep_alive()
         request.is_http_1_1 = self._parser.get_http_version() != "1.0"
         self._coming = request

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from rie.durable.draft import Change, State
-from rie.model.durable import RUNNING, Execution, HistoryEvent, Operation
+from rie.model.durable import OPEN, Execution, HistoryEvent, Operation
 from rie.model.function import FunctionKey
 from rie.store.codec import decode, encode
 from rie.store.events import event_columns
@@ -76,7 +76,7 @@ class SqlDurable:
     def running(self) -> list[str]:
         """The ids of those that have not ended, for a node that starts."""
         with self._reading("read durable executions") as connection:
-            return list(connection.scalars(select(_X.execution_id).where(_X.status == RUNNING)))
+            return list(connection.scalars(select(_X.execution_id).where(_X.status.in_(OPEN))))
 
     def page(
         self, key: FunctionKey, wanted: Wanted, now: float, *, after: tuple[float, str] | None = None, limit: int = 100
@@ -118,6 +118,10 @@ class SqlDurable:
     def drop(self, key: FunctionKey) -> None:
         """A function is gone, and with it its executions."""
         self._remove("drop durable executions", _of(key))
+
+    def remove(self, execution_id: str) -> None:
+        """One execution, with all that is known of it."""
+        self._remove("remove a durable execution", _X.execution_id == execution_id)
 
     def purge(self, now: float) -> None:
         """Remove those whose retention is over."""

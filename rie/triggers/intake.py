@@ -67,6 +67,10 @@ class Intake:
         except NotAnEvent as error:
             log.warning("cannot read what %s tells: %s", told.get("kind"), error)
             return
+        await self.deliver(push)
+
+    async def deliver(self, push: Push) -> None:
+        """Offer it, and again in the background for a day where it was not taken."""
         try:
             await self.offer(push)
         except NotNow:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from rie.iam.policy import stored_statement
 from rie.triggers.documents import SERVICES, NotAnEvent
 from rie.triggers.intake import NotNow, Offer
 from rie.triggers.taps import Tap, Taps
@@ -121,11 +121,13 @@ class Subscriptions:
 
 def granted(statements: Iterable[str]) -> Iterable[tuple[str, str]]:
     """What the statements of a policy let in of the services that push events; everything, where no source is named."""
-    names = {principal: service for service, principal in SERVICES.items()}
     for text in statements:
-        statement = json.loads(text)
-        principal = statement.get("Principal")
-        service = names.get(principal.get("Service", "")) if isinstance(principal, dict) else None
-        if service is not None:
-            condition = statement.get("Condition", {}).get("ArnLike", {})
-            yield service, condition.get("AWS:SourceArn", "*")
+        statement = stored_statement(text)
+        principals = statement.principals
+        if not statement.is_allow or principals is None:
+            continue
+        sources = [each.values for each in statement.conditions if each.key == "aws:sourcearn"]
+        for service, principal in SERVICES.items():
+            if principal in principals.services:
+                for source in sources[0] if sources else ("*",):
+                    yield service, source

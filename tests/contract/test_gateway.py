@@ -23,6 +23,10 @@ ROUTES = """
 id = "shop"
 routes = { "GET /pets/{id}" = "web", "ANY /{proxy+}" = "web", "POST /broken" = "broken", "GET /full" = "full" }
 [[api]]
+id = "first"
+payload = "1.0"
+routes = { "ANY /{proxy+}" = "web" }
+[[api]]
 id = "old"
 kind = "rest"
 stage = "prod"
@@ -119,6 +123,27 @@ def test_a_route_of_a_rest_api_gives_the_function_payload_1(manager: StubManager
     assert context["identity"]["sourceIp"] == "127.0.0.1"
     assert context["identity"]["userAgent"] == "tests"
     assert context["identity"]["accessKey"] is None
+
+
+@pytest.mark.parametrize(("path", "version"), [("/_execute-api/old/prod/x", None), ("/_execute-api/first/x", "1.0")])
+def test_headers_of_payload_1_keep_their_spelling_and_all_their_values(
+    manager: StubManager, path: str, version: str | None
+) -> None:
+    """Single ones have the last of several values (lambda.md §10.4)."""
+    connection = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.putrequest("GET", path)
+        for header in ("x-Some: 1", "X-SOME: 2, 3", "Connection: close", "x-forwarded-FOR: 1.2.3.4"):
+            connection.putheader(*header.split(": "))
+        connection.endheaders()
+        event = json.loads(connection.getresponse().read())
+    assert event.get("version") == version
+    assert event["multiValueHeaders"]["x-Some"] == ["1", "2, 3"]
+    assert event["headers"]["x-Some"] == "2, 3"
+    assert event["multiValueHeaders"]["X-Forwarded-For"] == ["1.2.3.4, 127.0.0.1"]
+    names = [name.lower() for name in event["headers"]]
+    assert sorted(names) == sorted({*names} - {"connection"})
+    assert {"Host", "X-Amzn-Trace-Id", "X-Forwarded-Port", "X-Forwarded-Proto"} <= set(event["headers"])
 
 
 def test_what_the_function_answers_is_the_response(manager: StubManager) -> None:

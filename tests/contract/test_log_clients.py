@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -152,12 +154,104 @@ def test_boto3_reads_the_managers_own_cloudwatch_logs(manager: StubManager) -> N
     assert [message for message in messages if message.startswith("EVENT")] == ["EVENT 0\n", "EVENT 1\n", "EVENT 2\n"]
 
 
+def test_boto3_puts_events_that_boto3_and_the_cli_read(manager: StubManager) -> None:
+    client, group = logs_client(manager.endpoint), named("put")
+    client.create_log_group(logGroupName=group, tags={"team": "rie"})
+    client.create_log_stream(logGroupName=group, logStreamName="app.log")
+    now_ms = int(time.time() * 1e3)
+    batch = [{"timestamp": now_ms + n, "message": f"line {n}"} for n in range(3)]
+    answer = client.put_log_events(logGroupName=group, logStreamName="app.log", logEvents=batch)
+    again = {"logEvents": [{**batch[-1], "message": "last"}], "sequenceToken": answer["nextSequenceToken"]}
+    client.put_log_events(logGroupName=group, logStreamName="app.log", **again)
+    call = ("logs", "get-log-events", "--log-group-name", group, "--log-stream-name", "app.log", "--start-from-head")
+    shown = run(str(BIN / "aws"), "--endpoint-url", manager.endpoint, *call, "--output", "json")
+    messages = [event["message"] for event in json.loads(shown.stdout)["events"]]
+    assert messages == ["line 0", "line 1", "line 2", "last"]
+    assert [event["message"] for event in events_of(client, group)] == messages
+    assert client.list_tags_log_group(logGroupName=group)["tags"] == {"team": "rie"}
+    client.delete_log_stream(logGroupName=group, logStreamName="app.log")
+    assert client.describe_log_streams(logGroupName=group)["logStreams"] == []
+
+
+def told(manager: StubManager, name: str) -> list[dict[str, Any]]:
+    """What a function that records its events has been told of log groups."""
+    lines = [event["message"] for event in events_of(logs_client(manager.endpoint), f"/aws/lambda/{name}")]
+    events = [json.loads(line.removeprefix("EVENT ")) for line in lines if line.startswith("EVENT ")]
+    return [json.loads(gzip.decompress(base64.b64decode(event["awslogs"]["data"]))) for event in events]
+
+
+def test_a_function_hears_of_the_lines_that_its_filter_lets_through(manager: StubManager) -> None:
+    client, reader, writer = logs_client(manager.endpoint), named("reader"), named("writer")
+    arn = manager.create(reader, "record")
+    manager.create(writer, "record")
+    group = f"/aws/lambda/{writer}"
+    client.create_log_group(logGroupName=group)
+    client.put_subscription_filter(
+        logGroupName=group, filterName="mine", filterPattern="apple -rotten", destinationArn=arn
+    )
+    (shown,) = client.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    assert (shown["filterName"], shown["filterPattern"], shown["destinationArn"]) == ("mine", "apple -rotten", arn)
+    manager.client().invoke(FunctionName=writer, Payload=b'"an apple, but nobody may hear of it"')
+    wait_for(lambda: f"log-group:{group}:* for {arn} is dropped" in manager.log, "who may not call is not refused")
+    manager.client().add_permission(
+        FunctionName=reader,
+        StatementId="logs",
+        Action="lambda:InvokeFunction",
+        Principal="logs.amazonaws.com",
+        SourceArn=f"arn:aws:logs:us-east-1:123456789012:log-group:{group}:*",
+        SourceAccount="123456789012",
+    )
+    for text in ("a pear", "a rotten apple", "an apple"):
+        manager.client().invoke(FunctionName=writer, Payload=json.dumps(text).encode())
+    client.create_log_stream(logGroupName=group, logStreamName="by hand")
+    now_ms = int(time.time() * 1e3)
+    batch = [{"timestamp": now_ms, "message": "apple\npie"}]
+    client.put_log_events(logGroupName=group, logStreamName="by hand", logEvents=batch)
+    wait_for(lambda: len(told(manager, reader)) == 2, "it hears nothing")
+    by_hand, of_function = sorted(told(manager, reader), key=lambda each: each["logStream"] != "by hand")
+    assert list(of_function) == ["messageType", "owner", "logGroup", "logStream", "subscriptionFilters", "logEvents"]
+    assert (of_function["messageType"], of_function["owner"]) == ("DATA_MESSAGE", "123456789012")
+    assert (of_function["logGroup"], of_function["subscriptionFilters"]) == (group, ["mine"])
+    assert [event["message"] for event in of_function["logEvents"]] == ['EVENT "an apple"\n']
+    (event,) = by_hand["logEvents"]
+    assert (event["timestamp"], event["message"]) == (now_ms, "apple\npie")
+    client.delete_subscription_filter(logGroupName=group, filterName="mine")
+    assert client.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] == []
+
+
+def test_a_function_does_not_hear_of_itself(manager: StubManager) -> None:
+    client, name, other = logs_client(manager.endpoint), named("self"), named("other")
+    for each in (name, other):
+        manager.create(each, "record", LoggingConfig={"LogGroup": f"{name}-shared"})
+        manager.client().add_permission(
+            FunctionName=each, StatementId="s", Action="lambda:InvokeFunction", Principal="logs.amazonaws.com"
+        )
+    group = {"logGroupName": f"{name}-shared"}
+    client.create_log_group(**group)
+    arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
+    client.put_subscription_filter(**group, filterName="f", filterPattern="EVENT", destinationArn=arn)
+    manager.client().invoke(FunctionName=name, Payload=b'"from itself"')
+    manager.client().invoke(FunctionName=other, Payload=b'"from the other"')
+
+    def heard() -> list[str]:
+        messages = [event["message"] for event in events_of(client, group["logGroupName"])]
+        return [each for each in messages if "awslogs" in each]
+
+    (line,) = wait_for(heard, "it hears nothing")
+    document = json.loads(line.removeprefix("EVENT "))["awslogs"]["data"]
+    (event,) = json.loads(gzip.decompress(base64.b64decode(document)))["logEvents"]
+    assert event["message"] == 'EVENT "from the other"\n'
+
+
 @pytest.mark.parametrize(
     ("operation", "params", "code"),
     [
         ("filter_log_events", {"logGroupName": "nobody"}, "ResourceNotFoundException"),
         ("get_log_events", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
         ("create_log_group", {"logGroupName": "bad name"}, "InvalidParameterException"),
+        ("create_log_stream", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
+        ("delete_subscription_filter", {"logGroupName": "nobody", "filterName": "f"}, "ResourceNotFoundException"),
+        ("delete_log_stream", {"logGroupName": "nobody", "logStreamName": "s"}, "ResourceNotFoundException"),
         ("start_query", {"startTime": 0, "endTime": 1, "queryString": "x"}, "UnknownOperationException"),
     ],
 )
@@ -269,7 +363,11 @@ def test_an_endpoint_that_is_down_holds_up_no_invocation_and_lines_arrive_once_i
 def test_with_auth_logs_are_told_to_whom_the_account_lets_read_them(tmp_path: Path) -> None:
     allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
     only_lambda = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:*", "Resource": "*"}]}
+    streams = {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*:log-group:app:log-stream:mine"}
+    making = {"Effect": "Allow", "Action": "logs:CreateLogStream", "Resource": "*:log-group:app:*"}
+    one_stream = {"Version": "2012-10-17", "Statement": [streams, making]}
     keys = {
+        "AKIAWRITER": {"secret": "s" * 40, "account": "123456789012", "user": "app", "policies": [one_stream]},
         "AKIAREADER": {"secret": "s" * 40, "account": "123456789012", "user": "ada", "policies": [allowed]},
         "AKIAOTHER": {"secret": "s" * 40, "account": "123456789012", "user": "bob", "policies": [only_lambda]},
         "AKIASTRANGER": {"secret": "s" * 40, "account": "210987654321", "user": "eve"},
@@ -279,17 +377,26 @@ def test_with_auth_logs_are_told_to_whom_the_account_lets_read_them(tmp_path: Pa
     path.chmod(0o600)
     with stub_managing(tmp_path, "--auth", "--keys", str(path)) as manager:
 
-        def groups(key: str) -> Any:
-            client = boto3.client(
+        def client_of(key: str) -> Any:
+            return boto3.client(
                 "logs",
                 endpoint_url=manager.endpoint,
                 region_name="us-east-1",
                 aws_access_key_id=key,
                 aws_secret_access_key="s" * 40,
             )
-            return client.describe_log_groups()["logGroups"]
+
+        def groups(key: str) -> Any:
+            return client_of(key).describe_log_groups()["logGroups"]
 
         assert groups("AKIAREADER") == []
+        client_of("AKIAREADER").create_log_group(logGroupName="app")
+        own = client_of("AKIAWRITER")
+        own.create_log_stream(logGroupName="app", logStreamName="mine")
+        events = [{"timestamp": int(time.time() * 1e3), "message": "x"}]
+        own.put_log_events(logGroupName="app", logStreamName="mine", logEvents=events)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            own.put_log_events(logGroupName="app", logStreamName="others", logEvents=events)
         for key in ("AKIAOTHER", "AKIASTRANGER", "AKIANOBODY"):
             with pytest.raises(ClientError) as caught:
                 groups(key)

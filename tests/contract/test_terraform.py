@@ -103,9 +103,12 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
     terraform.run("apply", "-auto-approve")
     terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES)
     assert terraform.output("version") == "1"
+    group = "/aws/lambda/zipped"
+    assert terraform.output("group") == f"arn:aws:logs:us-east-1:123456789012:log-group:{group}"
+    assert group in terraform.output("groups")
 
     terraform.package("code.zip", "app.py", "def handler(event, context):\n    return 2\n")
-    changed = {"timeout": 7, "message": "two", "weight": 0.25}
+    changed = {"timeout": 7, "message": "two", "weight": 0.25, "retention": 30}
     terraform.run("plan", "-detailed-exitcode", expect=CHANGES, **changed)
     terraform.run("apply", "-auto-approve", **changed)
     terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES, **changed)
@@ -121,8 +124,12 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
 
     scheduled = cloud.client("scheduler").get_schedule(Name="hourly")["Target"]
     assert (json.loads(scheduled["Input"]), scheduled["Arn"].rpartition(":")[2]) == ({"message": "two"}, "zipped")
+    logs = manager.client_of("logs")
+    (kept,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert (kept["retentionInDays"], logs.list_tags_log_group(logGroupName=group)["tags"]) == (30, {"message": "two"})
 
     terraform.run("destroy", "-auto-approve", **changed)
+    assert logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"] == []
     assert client.list_functions()["Functions"] == []
     assert client.list_layers()["Layers"] == []
     assert client.list_event_source_mappings()["EventSourceMappings"] == []

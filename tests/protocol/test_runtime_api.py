@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +118,27 @@ def test_a_response_of_the_largest_size_passes_and_one_byte_more_does_not(emulat
     }
     assert steps(emulator, 4)[3]["status"] == 413
     assert emulator.invoke({}).body == DONE.encode()
+
+
+def test_the_python_client_ends_after_an_answer_that_is_too_large_and_the_next_invocation_is_served(
+    emulate: Start, tmp_path: Path
+) -> None:
+    """AWS's client takes the 413 for the end of everything, there as here; nobody but its next init notices."""
+    (tmp_path / "app.py").write_text(
+        "import os\ndef handler(event, context):\n    return 'x' * event['bytes'] if event else os.getpid()\n"
+    )
+    emulator = emulate(command=[sys.executable, "-m", "awslambdaric", "app.handler"], LAMBDA_TASK_ROOT=str(tmp_path))
+    connection = emulator.connect()
+    process = emulator.invoke({}, connection=connection).document
+    for _ in range(3):
+        answer = emulator.invoke({"bytes": 6_300_000}, connection=connection)
+        assert (answer.status, answer.headers["x-amz-function-error"]) == (200, "Unhandled")
+        assert answer.document["errorType"] == "Function.ResponseSizeTooLarge"
+        following = emulator.invoke({}, connection=connection)
+        assert (following.status, following.headers.get("x-amz-function-error")) == (200, None)
+        assert following.document != process
+        process = following.document
+    assert emulator.log.count("LAMBDA_RUNTIME Failed to post handler success response. Http response code: 413.") == 3
 
 
 def test_an_invalid_response_mode_is_refused_and_the_runtime_may_answer_again(emulate: Start) -> None:

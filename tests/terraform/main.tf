@@ -14,6 +14,7 @@ variable "image" {}
 variable "queue" {}
 variable "timeout" { default = 5 }
 variable "weight" { default = 0.1 }
+variable "retention" { default = 14 }
 variable "message" { default = "one" }
 
 provider "aws" {
@@ -22,6 +23,7 @@ provider "aws" {
   secret_key = "testing"
   endpoints {
     lambda    = var.endpoint
+    logs      = var.endpoint
     sts       = var.endpoint
     scheduler = var.services
   }
@@ -124,6 +126,21 @@ resource "aws_lambda_permission" "bucket" {
   qualifier      = aws_lambda_alias.live.name
 }
 
+# An account is named by its root's ARN: the provider compares with what the service makes of a number.
+resource "aws_lambda_permission" "account" {
+  statement_id  = "from-an-account"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.image.function_name
+  principal     = "arn:aws:iam::210987654321:root"
+}
+
+resource "aws_lambda_permission" "role" {
+  statement_id  = "from-a-role"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.image.function_name
+  principal     = "arn:aws:iam::210987654321:role/team/caller"
+}
+
 resource "aws_lambda_provisioned_concurrency_config" "warm" {
   function_name                     = aws_lambda_function.zipped.function_name
   qualifier                         = "1"
@@ -176,6 +193,39 @@ resource "aws_lambda_event_source_mapping" "queue" {
   tags = { team = "rie" }
 }
 
+resource "aws_cloudwatch_log_group" "zipped" {
+  name              = "/aws/lambda/zipped"
+  retention_in_days = var.retention
+  kms_key_id        = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+  tags              = { message = var.message }
+}
+
+resource "aws_cloudwatch_log_group" "rare" {
+  name_prefix     = "rare"
+  log_group_class = "INFREQUENT_ACCESS"
+}
+
+resource "aws_cloudwatch_log_subscription_filter" "errors" {
+  name            = "errors"
+  log_group_name  = aws_cloudwatch_log_group.zipped.name
+  filter_pattern  = "ERROR"
+  destination_arn = aws_lambda_function.image.arn
+}
+
+resource "aws_cloudwatch_log_stream" "jobs" {
+  name           = "jobs.log"
+  log_group_name = aws_cloudwatch_log_group.zipped.name
+}
+
+data "aws_cloudwatch_log_group" "zipped" {
+  name = aws_cloudwatch_log_group.zipped.name
+}
+
+data "aws_cloudwatch_log_groups" "all" {
+  log_group_name_prefix = "/aws/lambda/"
+  depends_on            = [aws_cloudwatch_log_group.zipped]
+}
+
 data "aws_lambda_function" "zipped" {
   function_name = aws_lambda_function.zipped.function_name
   depends_on    = [aws_lambda_alias.live]
@@ -191,6 +241,14 @@ output "version" {
 
 output "hash" {
   value = data.aws_lambda_function.zipped.code_sha256
+}
+
+output "group" {
+  value = data.aws_cloudwatch_log_group.zipped.arn
+}
+
+output "groups" {
+  value = data.aws_cloudwatch_log_groups.all.log_group_names
 }
 
 resource "aws_scheduler_schedule" "hourly" {

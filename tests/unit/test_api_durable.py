@@ -124,6 +124,9 @@ def test_the_handler_gets_milliseconds_where_the_api_has_seconds(acting: Acting)
         "StartTimestamp": execution.started_at,
         "Status": "RUNNING",
         "Version": "$LATEST",
+        "DurableConfig": {"ExecutionTimeout": 600, "RetentionPeriodInDays": 2},
+        "ExecutionDataIncluded": True,
+        "ExpectedExecutionTimeoutTimestamp": execution.started_at + 600,
     }
 
 

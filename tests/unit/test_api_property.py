@@ -36,6 +36,7 @@ SANE = {
     "ImageUri": "reg/app:1",
     "PackageType": "Image",
     "Resource": ARN,
+    "Policy": '{"Statement":{"Effect":"Allow","Principal":"*","Action":"lambda:*","Resource":"*"}}',
     "Code": {"ImageUri": "reg/app:1"},
     "Tags": {"team": "rie"},
     "Name": "live",

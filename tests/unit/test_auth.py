@@ -377,6 +377,24 @@ def test_static_credentials_are_what_functions_get(open_manager: Manager) -> Non
     assert "AWS_SESSION_TOKEN" not in seen
 
 
+def test_a_functions_own_code_logs_where_the_manager_keeps_its_logs(tmp_path: Path) -> None:
+    with managing(tmp_path, "--auth", RIE_ACCESS_KEY_ID="AKIAROOT", RIE_SECRET_ACCESS_KEY=SECRET) as running:
+        owner = running.client("AKIAROOT")
+        create(owner, "env", "environment")
+        seen = json.loads(owner.invoke(FunctionName="env")["Payload"].read())["environment"]
+        assert seen["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] == f"http://127.0.0.1:{running.port}"
+        own = (seen["AWS_ACCESS_KEY_ID"], seen["AWS_SECRET_ACCESS_KEY"], seen["AWS_SESSION_TOKEN"])
+        logs = running.client(*own, service="logs")
+        place = {"logGroupName": "audit", "logStreamName": "env"}
+        logs.create_log_group(logGroupName="audit")
+        logs.create_log_stream(**place)
+        logs.put_log_events(**place, logEvents=[{"timestamp": int(time.time() * 1e3), "message": "done"}])
+        with pytest.raises(ClientError, match="is not authorized to perform: logs:GetLogEvents"):
+            logs.get_log_events(**place)
+        (event,) = running.client("AKIAROOT", service="logs").get_log_events(**place)["events"]
+        assert event["message"] == "done"
+
+
 def test_roles_are_assumed_at_the_endpoint_that_is_configured(manager: Manager, tmp_path: Path) -> None:
     """The other manager's STS stands for any: it gives roles of its own account, and refuses the rest."""
     sts = {"AWS_ENDPOINT_URL_STS": manager.endpoint, **of("AKIAADA")}

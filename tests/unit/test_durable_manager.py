@@ -89,6 +89,26 @@ def test_durable_functions_are_invoked_and_executions_survive_a_kill(manager: St
     assert [each["DurableExecutionArn"] for each in listed] == [arn, answer["DurableExecutionArn"]]
 
 
+def test_an_execution_stays_with_the_version_that_its_alias_had(manager: StubManager) -> None:
+    client = manager.client()
+    manager.create("aliased", "durable", **DURABLE)
+    client.publish_version(FunctionName="aliased")
+    client.create_alias(FunctionName="aliased", Name="live", FunctionVersion="1")
+    event = {"InvocationType": "Event", "Payload": b'{"callback": 1}'}
+    arn = client.invoke(FunctionName="aliased:live", **event)["DurableExecutionArn"]
+    assert ":function:aliased:1/durable-execution/" in arn
+    identifier = callback_id(client, arn)
+    client.update_function_configuration(FunctionName="aliased", Description="changed")
+    client.get_waiter("function_updated_v2").wait(FunctionName="aliased", WaiterConfig={"Delay": 0.05})
+    client.publish_version(FunctionName="aliased")
+    client.update_alias(FunctionName="aliased", Name="live", FunctionVersion="2")
+    client.send_durable_execution_callback_success(CallbackId=identifier, Result=b"yes")
+    shown = ended(client, arn)
+    assert (shown["Status"], shown["Version"]) == ("SUCCEEDED", "1")
+    now = client.invoke(FunctionName="aliased", Qualifier="live", InvocationType="Event", Payload=b"{}")
+    assert ":function:aliased:2/durable-execution/" in now["DurableExecutionArn"]
+
+
 def test_what_durable_functions_refuse(manager: StubManager) -> None:
     client = manager.client()
     manager.create("f", "durable", DurableConfig={"ExecutionTimeout": 901})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -247,6 +248,53 @@ def test_a_stopped_execution_runs_no_further_and_its_callers_are_told() -> None:
             assert await asyncio.to_thread(stop, DurableExecutionArn=execution.arn) | {"ResponseMetadata": 0} == (
                 first | {"ResponseMetadata": 0}
             )
+
+    asyncio.run(main())
+
+
+def held(is_so: Callable[[], bool]) -> None:
+    """Wait for it, on a thread."""
+    until = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_an_execution_that_is_held_in_a_step_goes_on_after_it() -> None:
+    begun, go, steps = threading.Event(), threading.Event(), []
+
+    def work(_: Any) -> str:
+        steps.append("run")
+        begun.set()
+        go.wait(30)
+        return "done"
+
+    def handler(event: Any, context: DurableContext) -> Any:
+        return [context.step(work), context.step(lambda _: "more")]
+
+    async def main() -> None:
+        async with staged() as stage:
+            stage.add(handler)
+            waiting = asyncio.create_task(stage.invoke(None, "held"))
+            await asyncio.to_thread(begun.wait)
+            execution = await stage.start(None, "held")
+            arn = {"DurableExecutionArn": execution.arn}
+            await stage.operation(execution, "STEP")  # its start is checkpointed beside it
+            await asyncio.to_thread(stage.client.pause_durable_execution, **arn, Reason="looking")
+            go.set()
+            await asyncio.to_thread(held, lambda: stage.client.get_durable_execution(**arn)["Status"] == "PAUSED")
+            await asyncio.to_thread(stage.client.resume_durable_execution, **arn)
+            outcome = await waiting
+            assert (outcome.function_error, json.loads(outcome.payload)) == (None, ["done", "more"])
+            assert (stage.runs, steps) == (2, ["run"]), "what its checkpoint had is not run again"
+            kinds = await stage.history(execution.arn)
+            assert [kind for kind in kinds if kind in ("ExecutionPaused", "ExecutionResumed")] == [
+                "ExecutionPaused",
+                "ExecutionResumed",
+            ]
+            await asyncio.to_thread(stage.client.delete_durable_execution, **arn)
+            listed = stage.client.list_durable_executions_by_function
+            assert (await asyncio.to_thread(listed, FunctionName="f"))["DurableExecutions"] == []
 
     asyncio.run(main())
 

@@ -103,23 +103,6 @@ def test_streams_come_by_name_or_newest_first(queries: LogQueries) -> None:
     assert streams[0]["arn"] == f"arn:aws:logs:eu-west-1:123456789012:log-group:{GROUP}:log-stream:a"
 
 
-def test_a_group_is_made_tagged_given_days_and_removed(queries: LogQueries) -> None:
-    name = {"logGroupName": "mine"}
-    queries.create_log_group(SCOPE, {**name, "tags": {"a": "1"}})
-    with pytest.raises(ServiceError, match="already exists"):
-        queries.create_log_group(SCOPE, name)
-    queries.put_retention_policy(SCOPE, {**name, "retentionInDays": 7})
-    arn = "arn:aws:logs:eu-west-1:123456789012:log-group:mine"
-    queries.tag_resource(SCOPE, {"resourceArn": arn, "tags": {"b": "2"}})
-    queries.untag_resource(SCOPE, {"resourceArn": arn, "tagKeys": ["a"]})
-    assert queries.list_tags_for_resource(SCOPE, {"resourceArn": arn}) == {"tags": {"b": "2"}}
-    groups = queries.describe_log_groups(SCOPE, {"logGroupNamePrefix": "mi"})["logGroups"]
-    assert [(group["logGroupName"], group["retentionInDays"]) for group in groups] == [("mine", 7)]
-    queries.delete_log_group(SCOPE, name)
-    with pytest.raises(ServiceError, match=r"The specified log group does not exist\."):
-        queries.describe_log_streams(SCOPE, name)
-
-
 @pytest.mark.parametrize("token", ["x", "1:", "f/", "-1", "9" * 50, "\u0661:\u0662"])
 def test_a_token_that_nobody_gave_is_refused(queries: LogQueries, token: str) -> None:
     for operation in (queries.filter_log_events, queries.describe_log_streams, queries.get_log_events):

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from rie.clock import ManualClock
+from rie.errors import ServiceError, StoreFailed
+from rie.invoke.invoker import InvokeRequest
 from rie.model.event import Delivery
 from rie.store.codec import decode, encode
+from rie.triggers import intake
 from rie.triggers.attempts import Attempts
 from rie.triggers.documents import NotAnEvent, Push, push_of, rule_event, s3_event
 from rie.triggers.inputs import at_path, payload_of
@@ -150,7 +153,11 @@ def test_policies_say_where_to_look() -> None:
         {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}},
         {"Principal": {"Service": "apigateway.amazonaws.com"}},
     ]
-    assert list(granted(map(json.dumps, statements))) == [("s3", "arn:aws:s3:::b"), ("sns", "*")]
+    invoking = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": FUNCTION}
+    assert list(granted(json.dumps({**invoking, **each}) for each in statements)) == [
+        ("s3", "arn:aws:s3:::b"),
+        ("sns", "*"),
+    ]
 
 
 class Pushed(list[Push]):
@@ -338,3 +345,46 @@ def test_a_run_that_finds_no_room_is_tried_as_its_policy_says_and_then_told(
     assert letter.attributes["EXHAUSTED_RETRY_CONDITION"] == exhausted
     assert letter.attributes["RETRY_ATTEMPTS"] == str(attempts - 1)
     assert decode(Delivery, encode(letter)) == letter
+
+
+class Refusing:
+    """An invoker that refuses so often, and then takes what comes."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.taken: list[InvokeRequest] = []
+
+    async def invoke(self, request: InvokeRequest) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.taken.append(request)
+
+
+@pytest.mark.parametrize(
+    ("errors", "taken"),
+    [
+        ([StoreFailed("full"), ServiceError("TooManyRequestsException", "Rate exceeded")], 1),
+        ([ServiceError("AccessDeniedException", "no")], 0),
+        ([ServiceError("ResourceNotFoundException", "gone")], 0),
+    ],
+)
+def test_what_is_not_taken_now_is_tried_again_and_what_never_will_be_is_not(
+    errors: list[Exception], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As EventBridge does for a rule with a schedule (lambda.md §10)."""
+    monkeypatch.setattr(intake, "FIRST_PAUSE_S", 0.001)
+    invoker = Refusing(*errors)
+
+    async def play() -> None:
+        trying = intake.Intake(invoker)  # type: ignore[arg-type]
+        clock = ManualClock(at("2025-11-25T10:00"))
+        scheduler = Scheduler(lambda: (), rules_run(trying.deliver), clock)
+        scheduler.know([target("rate(1 minute)")])
+        clock.advance(60)
+        await scheduler.push_due()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*trying._again)
+        await trying.close()
+
+    asyncio.run(play())
+    assert (len(invoker.taken), invoker.errors) == (taken, [])
