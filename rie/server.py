@@ -8,6 +8,10 @@ import os
 import resource
 import socket
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -26,6 +30,8 @@ log = logging.getLogger(__name__)
 DESTROY_S = 30  # what destroying every sandbox may take, after the running invocations have been waited for
 STUCK_S = 120  # an event loop that does nothing for so long is dead; a new worker takes over
 BEAT_S = 1.0
+LINGER_S = 1.0  # what threads may take to end what they do that nobody waits for, once the node is closed
+THREADS = "rie-call"  # the names of those threads begin so
 
 
 def serve(settings: Settings) -> None:
@@ -104,7 +110,24 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     alive: bool
     asgi: Manager
 
+    def init_signals(self) -> None:
+        """Handle signals on the event loop."""
+        self._told_to_end = asyncio.Event()
+        super().init_signals()
+
+    def run(self) -> None:
+        """Serve, and end: a thread in a long poll, which nothing takes back, holds up no stop."""
+        super().run()
+        ends_at = time.monotonic() + LINGER_S
+        for thread in threading.enumerate():
+            if thread.name.startswith(THREADS):
+                thread.join(max(ends_at - time.monotonic(), 0.0))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
     async def _serve(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix=THREADS))
         try:
             await self.asgi.open([bound.sock for bound in self.sockets])
         except RieError as error:
@@ -112,7 +135,8 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
         while self.alive and self.ppid == os.getppid():
             self.notify()
-            await asyncio.sleep(BEAT_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told_to_end.wait(), BEAT_S)
         beat = asyncio.get_running_loop().create_task(self._beat())
         await self.asgi.close()
         beat.cancel()
@@ -123,9 +147,14 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             self.notify()
             await asyncio.sleep(BEAT_S)
 
+    def handle_exit_signal(self) -> None:
+        """Stop, now rather than at the next beat."""
+        self.alive = False
+        self._told_to_end.set()
+
     def handle_quit_signal(self) -> None:
         """Stop as at SIGTERM."""
-        self.alive = False
+        self.handle_exit_signal()
 
 
 class Server(BaseApplication):  # type: ignore[misc]

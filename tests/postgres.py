@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -61,12 +62,8 @@ def serving() -> Iterator[Postgres]:
             _await(place, server)
             yield Postgres(place)
         finally:
-            server.terminate()  # at once it lets nobody in, and ends when the last has gone
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.send_signal(3)  # and this ends it with whoever is there
-                server.wait(10)
+            server.send_signal(signal.SIGINT)  # it ends whoever is still there, and then itself
+            server.wait(20)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from rie.aws import has_endpoint
@@ -52,14 +53,20 @@ class Clients:
             raise DeployFailed(f"cannot reach the manager at {self.manager}: {why}") from None
         return self.account
 
+    @cached_property
+    def _session(self) -> Any:
+        """One for all: each reads the services' models anew."""
+        import boto3
+
+        return boto3.Session()
+
     def _make(self, service: str) -> Any:
         return self._client(service, **({"endpoint_url": self.manager} if service == "lambda" else {}))
 
     def _client(self, service: str, **options: Any) -> Any:
-        import boto3
         from botocore.config import Config
 
-        session = boto3.Session()
+        session = self._session
         if session.get_credentials() is None:
             options |= LOCAL_KEYS
         config = Config(

@@ -20,6 +20,7 @@ LOOK_S = 3.0  # between two looks at what users have configured
 PAUSE_S = 2.0  # after a failure
 LONG_POLL_S = 10
 PER_RECEIVE = 10
+TAKE_S = 20  # what taking them may last, a write each; so long they are hidden when we die with them
 MOST_THREADS = 64  # each queue's long poll holds one
 
 T = TypeVar("T")
@@ -91,6 +92,7 @@ class Subscriptions:
         while True:
             try:
                 call = {"QueueUrl": url, "WaitTimeSeconds": LONG_POLL_S, "MaxNumberOfMessages": PER_RECEIVE}
+                call["VisibilityTimeout"] = TAKE_S
                 told = await self._in_thread(partial(sqs.receive_message, **call))
                 for message in told.get("Messages", []):
                     if await self._taken(tap, message["Body"]):

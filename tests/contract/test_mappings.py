@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from rie.sources.queue_poller import LONG_POLL_S
 from tests.cloud import Cloud, clouding
 from tests.stub_manager import StubManager, stub_managing
 
@@ -187,6 +188,18 @@ def test_a_disabled_mapping_rests_and_goes_on_when_enabled(manager: StubManager,
     assert client.update_event_source_mapping(UUID=made["UUID"], Enabled=True, BatchSize=1)["State"] == "Enabling"
     wait_for(lambda: bodies(seen(manager, name)) == ["later"], "the message did not come", 90)
     gone(manager, made["UUID"])
+
+
+def test_a_manager_that_waits_for_messages_stops_at_once(cloud: Cloud, tmp_path: Path) -> None:
+    name = named("stop")
+    _, arn = cloud.queue(name)
+    with stub_managing(tmp_path, **cloud.environment) as manager:
+        manager.create(name, "record")
+        made = manager.client().create_event_source_mapping(EventSourceArn=arn, FunctionName=name)
+        settled(manager, made["UUID"])
+        began_at = time.monotonic()
+        assert manager.stop() == 0
+        assert time.monotonic() - began_at < LONG_POLL_S / 2
 
 
 def test_what_does_not_fit_is_refused_in_the_service_words(manager: StubManager, cloud: Cloud) -> None:

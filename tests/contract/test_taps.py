@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from tests.cloud import ACCOUNT, Cloud, _answers
-from tests.contract.test_triggers import allow, check_that_the_wanted_comes, named, seen, wait_for, wanted_only
+from tests.contract.test_triggers import (
+    allow,
+    check_that_the_wanted_comes,
+    end_long_polls,
+    named,
+    seen,
+    wait_for,
+    wanted_only,
+)
 from tests.ports import free_port
 from tests.stub_manager import StubManager, stub_managing
 
@@ -99,6 +107,7 @@ def test_a_rule_reaches_the_function_through_a_queue(manager: StubManager, cloud
     put(1)
     wait_for(lambda: {"number": 1} in seen(manager, name), "the target's input is not used")
     manager.kill()
+    end_long_polls(cloud)
     put(1)
     manager.start()
     wait_for(lambda: seen(manager, name).count({"number": 1}) == 2, "what came meanwhile is lost")

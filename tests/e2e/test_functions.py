@@ -139,7 +139,7 @@ def test_tmp_is_as_large_as_asked_and_filling_it_is_the_functions_own_error(depl
     function = deploy(MemorySize=128, Timeout=60)
     answer = function.invoke({"verb": "fill", "mb": 500})
     assert answer.payload == 500 << 20, answer.tail
-    answer = function.invoke({"verb": "fill", "mb": 600})
+    answer = function.invoke({"verb": "fill", "mb": 100})
     assert answer.error == "Unhandled"
     assert answer.payload["errorType"] == "OSError"
     assert "No space left on device" in answer.payload["errorMessage"]
@@ -147,7 +147,7 @@ def test_tmp_is_as_large_as_asked_and_filling_it_is_the_functions_own_error(depl
 
 
 def test_endless_forks_are_stopped_and_nothing_of_them_is_left(deploy: Deploy) -> None:
-    function = deploy(MemorySize=512, Timeout=15)
+    function = deploy(MemorySize=1024, Timeout=15)
     answer = function.invoke({"verb": "fork"})
     assert answer.error == "Unhandled"
     assert answer.payload["errorType"] in ("BlockingIOError", "Runtime.ExitError", "Sandbox.Timedout")
@@ -192,16 +192,28 @@ def test_the_image_config_overrides_command_and_entrypoint(deploy: Deploy) -> No
     assert function.invoke().payload["variables"]["_HANDLER"] == "app.describe"
 
 
-def test_fifty_invocations_run_at_once_each_in_an_environment_of_its_own(deploy: Deploy, manager: Manager) -> None:
+def test_fifty_invocations_run_at_once_each_in_an_environment_of_its_own(
+    deploy: Deploy, manager: Manager, engine: docker.DockerClient
+) -> None:
     function = deploy(MemorySize=128, Timeout=120)
+
+    def places() -> list[Path]:
+        """The /tmp of each of its sandboxes."""
+        pids = _sandboxes(engine)
+        names = [row["environment"] for row in _rows(manager, function)]
+        return [Path(f"/proc/{pids[name]}/root/tmp") for name in names if name in pids]
+
+    def waiting() -> list[Path]:
+        return [place for place in places() if (place / "waiting").exists()]
+
     with ThreadPoolExecutor(50) as callers:
-        answers = list(callers.map(lambda _: function.invoke({"verb": "sleep", "seconds": 30}), range(50)))
-    runs = [answer.payload for answer in answers]
+        answers = [callers.submit(function.invoke, {"verb": "wait"}) for _ in range(50)]
+        together = wait_until(lambda: len(found := waiting()) == 50 and found, 110, "they do not run at once")
+        for place in together:
+            (place / "go").touch()
+        runs = [answer.result().payload for answer in answers]
     assert len({run["environment"] for run in runs}) == 50
-    assert max(run["started"] for run in runs) < min(run["ended"] for run in runs), "they did not overlap"
-    environments = [row for row in manager.get("/_rie/environments") if row["function"] == function.name]
-    assert len(environments) == 50
-    assert all(row["invocations"] == 1 for row in environments)
+    assert [row["invocations"] for row in _rows(manager, function) if row["invocations"]] == [1] * 50
 
 
 def test_environments_of_old_configurations_are_not_used_again(deploy: Deploy, client: Any) -> None:
@@ -273,18 +285,20 @@ def _busy(manager: Manager, function: Deployed) -> bool:
 def _kill_sandbox(manager: Manager, engine: docker.DockerClient, function: Deployed) -> None:
     """End the first process of the function's only sandbox, behind the manager's back."""
     (environment,) = [row["environment"] for row in _rows(manager, function)]
-    for container in engine.containers.list():
-        if container.labels.get("rie.sandbox") == environment:
-            container.kill()
-            return
+    os.kill(_sandboxes(engine)[environment], signal.SIGKILL)
+
+
+def _sandboxes(engine: docker.DockerClient) -> dict[str, int]:
+    """The first process of every sandbox that runs, by its environment."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (path / "cmdline").read_bytes().startswith(b"/opt/rie/bootstrap"):
-                name = (path / "root" / "etc" / "hostname").read_text().strip()
-                if name == environment:
-                    os.kill(int(path.name), signal.SIGKILL)
-                    return
-    raise AssertionError(f"no sandbox of {environment} runs")
+                found[(path / "root" / "etc" / "hostname").read_text().strip()] = int(path.name)
+    for container in engine.containers.list(ignore_removed=True, filters={"label": "rie.sandbox"}):
+        if pid := container.attrs["State"]["Pid"]:
+            found[container.labels["rie.sandbox"]] = pid
+    return found
 
 
 def test_a_function_has_credentials_of_its_role_and_nothing_of_the_managers(

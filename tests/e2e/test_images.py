@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import requests
 from tests.e2e.world import DOCKER, ROOT, free_port, wait_until
 
 INVOKE = "/2015-03-31/functions/function/invocations"
+CLIENTS_S = float(os.environ.get("RIE_CLIENTS_S", "8"))  # 3600 for a long run
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def test_the_provided_image_without_a_bootstrap_says_so(engine: docker.DockerCli
 def test_the_timeout_and_the_memory_of_docker_run_are_those_of_the_function(
     engine: docker.DockerClient, image: str
 ) -> None:
-    variables = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}
+    variables = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "3", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}
     with running(engine, image, environment=variables, mem_limit="128m", memswap_limit="128m") as (container, url):
         answer = requests.post(url + INVOKE, json={"verb": "sleep", "seconds": 20}, timeout=10)
         assert answer.json()["errorType"] == "Sandbox.Timedout"
@@ -120,16 +120,15 @@ def test_docker_stop_ends_it_at_once(engine: docker.DockerClient, image: str) ->
         assert container.wait()["StatusCode"] == 0
 
 
-def test_eight_clients_for_a_minute_are_all_answered(engine: docker.DockerClient, image: str) -> None:
+def test_eight_clients_are_all_answered_for_as_long_as_they_ask(engine: docker.DockerClient, image: str) -> None:
     """Every request gets its own answer, whatever the others send meanwhile: none is lost, mixed up or refused."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + CLIENTS_S
     with running(engine, image) as (container, url), ThreadPoolExecutor(8) as clients:
         counts = list(clients.map(lambda client: _call(url, client, until), range(8)))
         container.reload()
         assert container.status == "running"
-        log = container.logs(tail=1).decode()
-    assert min(counts) > 100, counts
-    assert re.match(r"REPORT RequestId", log)
+        wait_until(lambda: container.logs(tail=1).startswith(b"REPORT RequestId"), 10, "no report")
+    assert min(counts) > 10, counts
 
 
 def _call(url: str, client: int, until: float) -> int:

@@ -9,15 +9,27 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from typer.testing import CliRunner
 
+from rie.cli.app import app
 from tests.e2e.world import Manager, create, managing, wait_until
 
 RIE = [sys.executable, "-m", "rie"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def second(manager: Manager) -> Iterator[subprocess.Popen[str]]:
+    """Another manager on the same data: it waits ten seconds for the first to go, beside the tests of this module."""
+    command = [*RIE, "serve", "--port", "0", "--data", str(manager.data)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
 
 
 def rie(manager: Manager, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -105,17 +117,11 @@ def test_without_a_word_the_daemonless_engine_runs_and_the_manager_says_why(mana
     assert "because" not in manager.log
 
 
-def test_a_second_manager_on_the_same_data_is_refused(image: str, tmp_path: Path) -> None:
-    with managing(tmp_path) as manager:
-        command = [*RIE, "serve", "--port", "0", "--data", str(tmp_path)]
-        second = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            _, errors = second.communicate(timeout=60)
-        finally:
-            second.kill()
-        assert second.returncode != 0
-        assert "another manager holds it" in errors
-        assert manager.answers()
+def test_a_second_manager_on_the_same_data_is_refused(second: subprocess.Popen[str], manager: Manager) -> None:
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode != 0
+    assert "another manager holds it" in errors
+    assert manager.answers()
 
 
 def test_running_invocations_are_waited_for_at_sigterm(image: str, tmp_path: Path) -> None:
@@ -201,6 +207,6 @@ def test_the_doctor_says_what_is_there_and_what_is_missing() -> None:
 
 def test_every_verb_has_help_with_an_example() -> None:
     for verb in ("serve", "invoke", "ps", "logs", "doctor"):
-        run = subprocess.run([*RIE, verb, "--help"], capture_output=True, text=True)
-        assert run.returncode == 0
+        run = CliRunner().invoke(app, [verb, "--help"])
+        assert run.exit_code == 0
         assert "Example: rie" in run.stdout

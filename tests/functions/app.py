@@ -9,6 +9,7 @@ import uuid
 
 ENVIRONMENT = uuid.uuid4().hex
 STATE = {"invocations": 0}
+BLOCK = b"x" * (1 << 20)  # no random numbers: at the share of a CPU that 128 MB have they take longer than the writing
 if os.environ.get("INIT_SLEEP"):
     time.sleep(float(os.environ["INIT_SLEEP"]))
 if os.environ.get("INIT_FAIL"):
@@ -62,16 +63,24 @@ def end(event, context):
     os._exit(event.get("status", 0))
 
 
+def wait(event, context):
+    """Until somebody makes the file /tmp/go; /tmp/waiting is there meanwhile."""
+    open("/tmp/waiting", "w").close()
+    while not os.path.exists("/tmp/go"):
+        time.sleep(0.02)
+    return {"environment": ENVIRONMENT}
+
+
 def allocate(event, context):
-    blocks = [bytearray(os.urandom(1 << 20)) for _ in range(event["mb"])]
+    blocks = [bytearray(BLOCK) for _ in range(event["mb"])]
     return len(blocks)
 
 
 def fill(event, context):
-    """Write to /tmp until it is full; the error is the function's own."""
-    with open("/tmp/full", "wb") as file:
+    """Write to a file in /tmp, after what it has, until it is full; the error is the function's own."""
+    with open("/tmp/full", "ab") as file:
         for _ in range(event["mb"]):
-            file.write(os.urandom(1 << 20))
+            file.write(BLOCK)
     return os.path.getsize("/tmp/full")
 
 
@@ -196,6 +205,7 @@ VERBS = {
     "echo": echo,
     "describe": describe,
     "sleep": sleep,
+    "wait": wait,
     "fail": fail,
     "exit": end,
     "allocate": allocate,

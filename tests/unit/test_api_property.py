@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -59,6 +60,7 @@ SANE = {
 }
 # What can't succeed without an execution that runs is refused by its handler, and by nobody before.
 FROM_HANDLERS = (b"Invalid checkpoint token", b"The callback has timed out")
+EXAMPLES = int(os.environ.get("RIE_EXAMPLES", "75"))  # of each operation
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))
 
@@ -130,7 +132,7 @@ def test_no_request_is_answered_with_500(operation: str) -> None:
     world.active()
 
     @settings(
-        max_examples=150 if operation in HANDLED else 5,
+        max_examples=EXAMPLES if operation in HANDLED else 5,
         deadline=None,
         derandomize=True,  # whether it reaches the handler must not be a matter of luck
         suppress_health_check=list(HealthCheck),
