@@ -98,7 +98,7 @@ def event_of(
         "time": _time(now),
         "timeEpoch": int(now * 1000),
     }
-    document |= _body(request)
+    document |= body_of(request)
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -129,7 +129,7 @@ def _time(now: float) -> str:
     return f"{at.tm_mday:02}/{MONTHS[at.tm_mon - 1]}/{at.tm_year}:{time.strftime('%H:%M:%S', at)} +0000"
 
 
-def _body(request: "Asked") -> "dict[str, Any]":
+def body_of(request: "Asked") -> "dict[str, Any]":
     """Text as it is, everything else in base64; without a body there is no member of that name."""
     if not request.body:
         return {"isBase64Encoded": False}

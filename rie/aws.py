@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30  # longer than SQS's long poll
-POOL = 32  # connections of one client
+POOL = 128  # connections of one client: pollers of many mappings share one, and what is beyond it is opened anew
 MOST_CLIENTS = 256
 ENDLESS_S = 86_400.0  # when a key that doesn't end is asked for again
 

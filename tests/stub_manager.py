@@ -145,10 +145,10 @@ class StubManager:
 
 
 @contextmanager
-def stub_managing(directory: Path, *arguments: str, **environment: str) -> Iterator[StubManager]:
-    """A running one; stopped in the end."""
+def stub_managing(directory: Path, *arguments: str, port: int = 0, **environment: str) -> Iterator[StubManager]:
+    """A running one, at any port unless one is given; stopped in the end."""
     directory.mkdir(parents=True, exist_ok=True)
-    manager = StubManager(directory, arguments=arguments, environment=environment).start()
+    manager = StubManager(directory, port, arguments, environment).start()
     try:
         yield manager
     finally:

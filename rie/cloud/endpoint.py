@@ -5,7 +5,7 @@
 What a bucket, a topic or a rule would invoke a function with goes to standard output, one JSON object a line, as the
 service has it; `rie.triggers.documents` makes the function's event of it. The program ends with its standard input, so
 it never outlives who started it. moto itself calls functions of its own at these three places, and has none; that is
-what is replaced here, and nothing else.
+what is replaced here, and that it drops the binaryMediaTypes of REST APIs.
 """
 
 from __future__ import annotations
@@ -82,6 +82,33 @@ def _replace_targets(tell: Handover) -> None:
         setattr(owner, name, ours)
 
 
+def _keep_media_types() -> None:
+    """Have REST APIs keep the binaryMediaTypes that they are made with, and take them from paths of patches."""
+    from moto.apigateway.models import RestAPI
+    from moto.apigateway.responses import APIGatewayResponse
+
+    create, patch = APIGatewayResponse.create_rest_api, RestAPI.apply_patch_operations
+
+    def created(self: Any) -> Any:
+        status, headers, body = create(self)
+        types = self._get_param("binaryMediaTypes")
+        if types and "id" in (made := json.loads(body)):
+            api = self.backend.get_rest_api(made["id"])
+            api.binaryMediaTypes = list(types)
+            body = json.dumps(api.to_dict())
+        return status, headers, body
+
+    def patched(self: Any, operations: Any) -> None:
+        for each in operations:
+            if each["path"].startswith("/binaryMediaTypes/") and not each.get("value"):
+                each["value"] = each["path"].split("/", 2)[2].replace("~1", "/")
+        patch(self, operations)
+
+    # Its own annotations don't matter here.
+    setattr(APIGatewayResponse, "create_rest_api", created)  # noqa: B010
+    setattr(RestAPI, "apply_patch_operations", patched)  # noqa: B010
+
+
 def _end_with_stdin() -> None:
     while os.read(0, 4_096):
         pass
@@ -101,6 +128,7 @@ def main(addresses: list[str]) -> None:
     host, _, port = addresses[0].rpartition(":")
     os.environ.setdefault("MOTO_PORT", port)
     _replace_targets(Handover(out))
+    _keep_media_types()
     app = DomainDispatcherApplication(create_backend_app)
     servers = []
     for address in addresses:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from rie.model.durable import CONTEXT, EXECUTION, RUNNING, Execution, Fault, HistoryEvent, Operation
+from rie.model.event import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be written in one transaction: the state, and of it the operations and events that are new."""
+    """What is to be written in one transaction: the state, and of it the operations and events that are new.
+
+    `asked_by` is the asynchronous event that a new execution is acknowledged with.
+    """
 
     state: State
     operations: tuple[Operation, ...] = ()
     events: tuple[HistoryEvent, ...] = ()
+    asked_by: Event | None = None
 
 
 class Draft:

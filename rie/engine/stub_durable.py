@@ -11,6 +11,8 @@ from urllib.parse import quote
 def answer(event: Any, endpoint: str) -> bytes:
     """A step; a wait, if the input has "wait" (seconds); a callback, if it has "callback"; then the results by id.
 
+    With "fail" it fails instead, with that message.
+
     Blocks: checkpoints go to the API at `endpoint`.
     """
     operations = {each["Id"]: each for each in event["InitialExecutionState"]["Operations"]}
@@ -30,5 +32,7 @@ def answer(event: Any, endpoint: str) -> bytes:
         operations |= {each["Id"]: each for each in state["Operations"]}
     if any(operations[each["Id"]]["Status"] == "STARTED" for each in wanted):
         return b'{"Status": "PENDING"}'
+    if given.get("fail"):
+        return json.dumps({"Status": "FAILED", "Error": {"ErrorMessage": given["fail"]}}).encode()
     result = {each["Id"]: operations[each["Id"]]["Status"] for each in wanted}
     return json.dumps({"Status": "SUCCEEDED", "Result": json.dumps(result)}).encode()

@@ -123,10 +123,11 @@ async def choosy(call: Call) -> bytes:
 
 
 async def proxy(call: Call) -> bytes:
-    """Answer an HTTP event with its body, as the whole answer; one without a body with a 200 that has the event."""
+    """Answer an HTTP event with its body, as the whole answer; without one, or for `?event`, with the event."""
     event = json.loads(call.event)
-    if event.get("body"):
-        return str(event["body"]).encode()
+    if event.get("body") and "event" not in (event.get("queryStringParameters") or {}):
+        body = str(event["body"]).encode()
+        return base64.b64decode(body) if event["isBase64Encoded"] else body
     return json.dumps({"statusCode": 200, "headers": {"X-Stub": "proxy"}, "body": call.event.decode()}).encode()
 
 

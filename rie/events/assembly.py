@@ -43,7 +43,15 @@ class AsyncInvocations:
         self._clock = clock
         self._journal = Journal(store.apply)
         self.deliverer = Deliverer(Destinations(clients).send, self._send_within, self._journal, clock)
-        surroundings = Surroundings(invoker.run_event, self._config_of, self._targets_of, self._is_stopped, self._load)
+        surroundings = Surroundings(
+            run=invoker.run_event,
+            config_of=self._config_of,
+            targets_of=self._targets_of,
+            is_stopped=self._is_stopped,
+            load=self._load,
+            has_begun=invoker.has_begun,
+            follow=invoker.follow,
+        )
         self.queue = Queue(surroundings, self._journal, self.deliverer, clock, delay_scale)
 
     async def open(self) -> None:

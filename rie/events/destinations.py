@@ -109,6 +109,8 @@ def _to_function(client: Any, delivery: Delivery) -> None:
 
 
 def _attributes(delivery: Delivery) -> dict[str, dict[str, str]]:
+    if delivery.attributes:
+        return {name: {"DataType": "String", "StringValue": value} for name, value in delivery.attributes.items()}
     given = {
         "RequestID": ("String", delivery.request_id),
         "ErrorCode": ("Number", delivery.error_code or ""),

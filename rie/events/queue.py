@@ -21,7 +21,7 @@ from rie.events.policy import Condition, End, Later, Rules, after_error, after_r
 from rie.events.records import Targets, deliveries
 from rie.model.event import Attempt, Delivery, Event, EventInvokeConfig
 from rie.model.function import FunctionKey
-from rie.model.invocation import Outcome
+from rie.model.invocation import STOPPED, Outcome
 from rie.store.events import AddEvent, DropEvents, EndEvent, Entry, UpdateEvent, Waiting
 
 log = logging.getLogger(__name__)
@@ -31,22 +31,27 @@ STORE_AGAIN_S = 1.0
 
 GONE = "ResourceNotFoundException"
 RECURSIVE = "RecursiveInvocationException"
+UNFIT = "InvalidParameterValueException"  # a durable function without a qualifier, a tenant for who has none
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the queue asks of the rest of the manager, all on the event loop.
 
-    `run` runs an event once (raises ServiceError, HostFault, ImageFault when it was not run); `config_of` gives what a
-    function wants done with its events; `targets_of` where an end is told, for the version that ran last (None: none
-    did); `is_stopped` whether a function's reserved concurrency is 0; `load` reads an event from the store.
+    `run` runs an event once (raises ServiceError, HostFault, ImageFault when it was not run), or has it begin as a
+    durable execution, and answers None; `has_begun` tells whether an attempt is such an execution that is there
+    already; `follow` waits for the end of that (None: it is not there). `config_of` gives what a function wants done
+    with its events; `targets_of` where an end is told, for the version that ran last (None: none did); `is_stopped`
+    whether a function's reserved concurrency is 0; `load` reads an event from the store.
     """
 
-    run: Callable[[Event], Awaitable[Outcome]]
+    run: Callable[[Event], Awaitable[Outcome | None]]
     config_of: Callable[[Event], EventInvokeConfig | None]
     targets_of: Callable[[Event, EventInvokeConfig | None], Targets]
     is_stopped: Callable[[FunctionKey], bool]
     load: Callable[[str], Awaitable[Event | None]]
+    has_begun: Callable[[Event], Awaitable[bool]]
+    follow: Callable[[Event], Awaitable[Outcome | None]]
 
 
 class Queue:
@@ -71,6 +76,7 @@ class Queue:
         self._events: OrderedDict[str, Event] = OrderedDict()
         self._octets = 0
         self._running: set[asyncio.Task[None]] = set()
+        self._following: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -111,6 +117,11 @@ class Queue:
 
         self._journal.submit((AddEvent(event),), written)
 
+    def take(self, event: Event) -> None:
+        """An event that is in the store already, and has begun as a durable execution."""
+        self.received[event.key] += 1
+        self._follow(event)
+
     async def drop(self, key: FunctionKey) -> None:
         """A function is gone: so are its events."""
         self._lanes.pop(key, None)
@@ -127,12 +138,14 @@ class Queue:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
+        for task in list(self._following):
+            task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=drain_s)
         for task in list(self._running):
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        if left := self._running | self._following:
+            await asyncio.wait(left)
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 
@@ -190,11 +203,15 @@ class Queue:
     async def _attempt(self, key: FunctionKey, lane: Lane, held: Held) -> None:
         try:
             event = self._events.get(held.event_id) or await self._around.load(held.event_id)
+            has_begun = event is not None and await self._around.has_begun(event)
         except HostFault as error:
             log.error("cannot read event %s: %s", held.event_id, error)
             return self._wait(key, lane, held, self._clock.now().timestamp() + STORE_AGAIN_S)
         if event is None:  # its function is gone
             return lane.left()
+        if has_begun:  # by an earlier process: neither its age nor its function's concurrency matters any more
+            lane.left()
+            return self._follow(event)
         config = self._around.config_of(event)
         rules = Rules.of(config, self._delay_scale)
         end: End | None = before_attempt(event, rules, self._clock.now().timestamp())
@@ -211,6 +228,8 @@ class Queue:
             log.warning("cannot run event %s of %s: %s", event.event_id, key.arn, error)
             return await self._not_run(lane, held, event, rules, error)
         lane.ended()
+        if outcome is None:
+            return self._follow(event)
         return await self._ran(event, config, rules, outcome)
 
     async def _ran(self, event: Event, config: EventInvokeConfig | None, rules: Rules, outcome: Outcome) -> None:
@@ -219,6 +238,8 @@ class Queue:
         after = replace(event, attempts=event.attempts + 1, last=last)
         if outcome.function_error is None:
             return await self._finish(after, config, Condition.SUCCESS)
+        if outcome.status == STOPPED:
+            return await self._finish(after, config, Condition.RETRIES_EXHAUSTED)
         match after_error(after, rules, self._clock.now().timestamp()):
             case End(condition):
                 return await self._finish(after, config, condition)
@@ -233,7 +254,7 @@ class Queue:
     async def _not_run(self, lane: Lane, held: Held, event: Event, rules: Rules, why: Exception) -> None:
         """Throttled, or a fault of this machine: no attempt is used up."""
         code = why.code if isinstance(why, ServiceError) else ""
-        if code in (GONE, RECURSIVE):
+        if code in (GONE, RECURSIVE, UNFIT):
             lane.left()
             if code == GONE:
                 return await self._end(event, ())
@@ -272,6 +293,38 @@ class Queue:
             except StoreFailed as error:
                 log.error("%s; will be tried again", error)
                 await asyncio.sleep(STORE_AGAIN_S)
+
+    # -- durable executions ---------------------------------------------------------------------------------------
+
+    def _follow(self, event: Event) -> None:
+        """Wait for an execution's end, which may take a year: it has no place in a lane, nor its payload in memory."""
+        if self._is_closed:
+            return
+        self._forget(event.event_id)
+        task = asyncio.get_running_loop().create_task(self._followed(replace(event, payload=b"")))
+        self._following.add(task)
+        task.add_done_callback(self._not_followed)
+
+    def _not_followed(self, task: asyncio.Task[None]) -> None:
+        self._following.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("the end of a durable execution is told after the next start", exc_info=task.exception())
+
+    async def _followed(self, bare: Event) -> None:
+        while True:
+            try:
+                outcome = await self._around.follow(bare)
+                event = await self._around.load(bare.event_id)
+                break
+            except HostFault as error:
+                log.error("cannot read event %s: %s", bare.event_id, error)
+                await asyncio.sleep(STORE_AGAIN_S)
+        if event is None:  # its function is gone
+            return None
+        if outcome is None:
+            return self._put(event.key, Held(event.event_id, event.due_at))
+        config = self._around.config_of(event)
+        return await self._ran(event, config, Rules.of(config, self._delay_scale), outcome)
 
     # -- what is in memory ----------------------------------------------------------------------------------------
 

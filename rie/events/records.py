@@ -92,7 +92,9 @@ def _error_message(payload: str) -> str:
         answered = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return payload
-    message = answered.get("errorMessage") if isinstance(answered, dict) else None
+    if not isinstance(answered, dict):
+        return payload
+    message = answered.get("errorMessage", answered.get("ErrorMessage"))  # the latter of a durable execution
     return message if isinstance(message, str) else payload
 
 

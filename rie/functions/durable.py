@@ -6,7 +6,7 @@ import secrets
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rie.clock import Clock
 from rie.durable import pauses, tokens, transitions
@@ -16,6 +16,7 @@ from rie.durable.transitions import Run
 from rie.durable.updates import invalid
 from rie.errors import ServiceError
 from rie.model.durable import OPEN, PAUSED, Control, Execution, Fault, HistoryEvent, Operation, Pause, Update
+from rie.model.event import Event
 from rie.model.function import FunctionKey
 from rie.store.durable import SqlDurable, Wanted
 
@@ -69,9 +70,10 @@ class DurableExecutions:
                 if state is not None:
                     self._changed(_plan(state))
 
-    def start(self, execution: Execution) -> tuple[Execution, bool]:
+    def start(self, execution: Execution, asked_by: Event | None = None) -> tuple[Execution, bool]:
         """(the execution, whether it is new): one of the same name and payload is not started twice.
 
+        A new one is stored together with the event of the asynchronous queue that asks for it.
         Raises ServiceError DurableExecutionAlreadyStartedException for a name that has another payload.
         """
         with self._lock:
@@ -84,7 +86,14 @@ class DurableExecutions:
                         f"{other.arn}",
                     )
                 return other, False
-            return self._write(transitions.started(execution)).execution, True
+            change = replace(transitions.started(execution), asked_by=asked_by)
+            return self._write(change).execution, True
+
+    def find(self, execution_id: str) -> Execution | None:
+        """One execution by its id."""
+        with self._lock:
+            state = self._find(execution_id)
+        return None if state is None else state.execution
 
     def begin(self, execution_id: str) -> Begun | None:
         """What to run of an execution now; None for nothing."""

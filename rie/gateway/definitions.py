@@ -21,6 +21,7 @@ EXAMPLE = """\
 id = "shop"
 kind = "http"                       # or "rest"
 stage = "$default"                  # of a REST API the first part of the path: "prod"
+binary = ["image/png"]              # of a REST API, its binaryMediaTypes
 routes = { "GET /pets/{id}" = "pets", "ANY /{proxy+}" = "web", "$default" = "web" }"""
 
 
@@ -49,7 +50,13 @@ def _told(told: Mapping[str, Any], scope: Scope) -> Api:
         arn = function if function.startswith("arn:") else _arn(function, scope)
         limit_ms = REST_TIMEOUT_MS if kind == REST else HTTP_TIMEOUT_MS
         routes.append(Route(method if path else ANY, path or DEFAULT, arn, payload, limit_ms))
-    return Api(str(told["id"]), kind, scope.region, scope.account, tuple(routes), {stage: {}}, is_trusted=True)
+    binary = _media_types(told.get("binary", ()))
+    return Api(str(told["id"]), kind, scope.region, scope.account, tuple(routes), {stage: {}}, True, binary)
+
+
+def _media_types(given: Iterable[str]) -> tuple[str, ...]:
+    """As they are, where patches and templates write ~1 for the slash."""
+    return tuple(each.replace("~1", "/") for each in given)
 
 
 def _arn(name: str, scope: Scope) -> str:
@@ -68,12 +75,12 @@ def of_endpoint(clients: Clients, api_id: str, scope: Scope) -> Api | None:
         return _http(v2, api_id, scope)
     v1 = clients.client("apigateway", scope.region)
     try:
-        v1.get_rest_api(restApiId=api_id)
+        told = v1.get_rest_api(restApiId=api_id)
     except Exception as error:
         if not _is_absent(error):
             raise
         return None
-    return _rest(v1, api_id, scope)
+    return _rest(v1, told, scope)
 
 
 def _is_absent(error: Exception) -> bool:
@@ -113,8 +120,9 @@ def _items(client: Any, operation: str, api_id: str) -> Iterable[dict[str, Any]]
         call["NextToken"] = told["NextToken"]
 
 
-def _rest(client: Any, api_id: str, scope: Scope) -> Api:
+def _rest(client: Any, api: Mapping[str, Any], scope: Scope) -> Api:
     routes = []
+    api_id = api["id"]
     for page in client.get_paginator("get_resources").paginate(restApiId=api_id, embed=["methods"]):
         for resource in page["items"]:
             for method, told in (resource.get("resourceMethods") or {}).items():
@@ -124,7 +132,8 @@ def _rest(client: Any, api_id: str, scope: Scope) -> Api:
                     function = _function(integration.get("uri", ""))
                     routes.append(Route(method, resource["path"], function, "1.0", limit_ms, resource["id"]))
     stages = {each["stageName"]: each.get("variables") or {} for each in client.get_stages(restApiId=api_id)["item"]}
-    return Api(api_id, REST, scope.region, scope.account, tuple(routes), stages)
+    binary = _media_types(api.get("binaryMediaTypes") or ())
+    return Api(api_id, REST, scope.region, scope.account, tuple(routes), stages, binary=binary)
 
 
 def _function(uri: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap.http_mode import NotHttp
+from bootstrap.http_mode import JSON_TYPE, NotHttp
 from bootstrap.ids import new_id, new_trace_id
 from rie.errors import RieError, ServiceError, SettingsError
 from rie.gateway import definitions, responses
@@ -107,7 +107,7 @@ class Gateway:
             assert outcome is not None
             if outcome.function_error is not None:
                 return responses.failed(api)
-            return responses.of_answer(outcome.payload, api, match)
+            return responses.of_answer(outcome.payload, api, match, asked.headers.get("accept", JSON_TYPE))
         except NotHttp as error:
             log.warning("the answer of %s is no HTTP response: %s", arn, error)
             return responses.failed(api)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from bootstrap.http_mode import HOP_BY_HOP, TEXTS, Origin, event_of
+from bootstrap.http_mode import HOP_BY_HOP, JSON_TYPE, Origin, body_of, event_of
 from rie.gateway.routes import REST, Api, Match
 
 IDENTITY = (
@@ -88,7 +88,7 @@ def _first(asked: Asked, api: Api, match: Match, call: Call) -> dict[str, Any]:
     headers = _headers(asked, api, call)
     query = parse_qsl(asked.query, keep_blank_values=True)
     path = match.path if api.kind == REST else asked.path
-    body, is_base64 = _body(asked)
+    body, is_base64 = _body(asked, api)
     event = {
         "resource": match.route.path,
         "path": path,
@@ -165,15 +165,13 @@ def _gathered(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def _body(asked: Asked) -> tuple[str | None, bool]:
-    """Text as it is; what is none, and what says that it is none, in base64."""
+def _body(asked: Asked, api: Api) -> tuple[str | None, bool]:
+    """Of a REST API in base64 what its binaryMediaTypes say, all else as text, whatever it is."""
     if not asked.body:
         return None, False
-    kind = asked.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    is_text = kind.startswith("text/") or kind in TEXTS or kind.endswith(("+json", "+xml", "x-www-form-urlencoded"))
-    if is_text:
-        try:
-            return asked.body.decode(), False
-        except UnicodeDecodeError:
-            pass
-    return base64.b64encode(asked.body).decode(), True
+    if api.kind != REST:
+        told = body_of(asked)
+        return told["body"], told["isBase64Encoded"]
+    if api.is_binary(asked.headers.get("content-type", JSON_TYPE)):
+        return base64.b64encode(asked.body).decode(), True
+    return asked.body.decode("utf-8", "replace"), False

@@ -60,15 +60,18 @@ def not_found(api: Api) -> Response:
 FORBIDDEN = plain(403, "Forbidden")
 
 
-def of_answer(answer: bytes, api: Api, match: Match) -> Response:
-    """The function's. Raises NotHttp."""
+def of_answer(answer: bytes, api: Api, match: Match, accept: str = JSON_TYPE) -> Response:
+    """The function's; `accept` is the request's header. Raises NotHttp.
+
+    A REST API decodes a body in base64 for those only who accept a binary media type of its own first.
+    """
     if api.kind == REST or match.route.payload == "1.0":
-        return _first(answer)
+        return _first(answer, decodes=api.kind != REST or api.is_binary(accept))
     head, body = response_of(answer)
     return Response(head.status, tuple(head.headers), body)
 
 
-def _first(answer: bytes) -> Response:
+def _first(answer: bytes, *, decodes: bool) -> Response:
     """Format 1.0 infers nothing: an object with a numeric statusCode, or it is none."""
     try:
         document = json.loads(answer)
@@ -76,7 +79,7 @@ def _first(answer: bytes) -> Response:
         raise NotHttp(f"it is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise NotHttp("it is not an object")
-    return Response(_status(document.get("statusCode")), _headers(document), _body(document))
+    return Response(_status(document.get("statusCode")), _headers(document), _body(document, decodes=decodes))
 
 
 def _status(value: Any) -> int:
@@ -116,13 +119,13 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _body(document: dict[str, Any]) -> bytes:
+def _body(document: dict[str, Any], *, decodes: bool) -> bytes:
     body = document.get("body")
     if body is None:
         return b""
     if not isinstance(body, str):
         raise NotHttp("body is no string")
-    if document.get("isBase64Encoded") is not True:
+    if not decodes or document.get("isBase64Encoded") is not True:
         return body.encode("utf-8", "replace")
     try:
         return base64.b64decode(body, validate=True)

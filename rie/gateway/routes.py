@@ -34,7 +34,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One API; `stages` are the variables of each. `is_trusted`: its routes need no permission of their functions."""
+    """One API; `stages` are the variables of each. `is_trusted`: its routes need no permission of their functions.
+
+    `binary` are a REST API's binaryMediaTypes: "image/png", "image/*", "*/*".
+    """
 
     api_id: str
     kind: str
@@ -43,6 +46,16 @@ class Api:
     routes: tuple[Route, ...]
     stages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_trusted: bool = False
+    binary: tuple[str, ...] = ()
+
+    def is_binary(self, media: str) -> bool:
+        """Whether a REST API takes a Content-Type for no text, or an Accept, of which the first media type counts."""
+        kind = media.partition(",")[0].partition(";")[0].strip().lower()
+        return any(_takes(wanted.lower(), kind) for wanted in self.binary)
+
+
+def _takes(wanted: str, kind: str) -> bool:
+    return wanted in ("*/*", kind) or (wanted.endswith("/*") and kind.startswith(wanted[:-1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from rie.errors import HostFault, ServiceError
 from rie.functions.durable import Begun, DurableExecutions, Plan
 from rie.invoke.directory import Directory
 from rie.model.durable import Execution, Fault, Operation, Parent
+from rie.model.event import Event
 from rie.model.function import Function, FunctionKey
-from rie.model.invocation import Outcome
+from rie.model.invocation import STOPPED, Outcome
 from rie.model.scope import Scope
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,15 @@ POSTPONE_S = 1.0
 PURGE_S = 3_600.0
 _NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}", re.ASCII)
 _THROTTLED = "TooManyRequestsException"
+_STOPPED = "STOPPED"
 
 
 @dataclass(frozen=True, slots=True)
 class DurableCall:
-    """An invocation of a durable function, checked; `name` None has one made up."""
+    """An invocation of a durable function, checked; `name` None has one made up.
+
+    `attempt_of` is the event of the asynchronous queue that it is made for.
+    """
 
     function: Function
     qualifier: str | None
@@ -51,6 +56,7 @@ class DurableCall:
     tenant_id: str = ""
     name: str | None = None
     parent: Parent | None = None
+    attempt_of: Event | None = None
 
 
 RunOnce = Callable[[FunctionKey, str | None, bytes, str, str], Awaitable[Outcome]]
@@ -99,9 +105,21 @@ class DurableRuns:
                 if not future.done():
                     future.set_exception(ServiceError("ServiceException", "The manager is being stopped."))
 
-    async def start(self, call: DurableCall) -> Execution:
-        """An execution that is durable when this returns. Raises ServiceError, StoreFailed."""
-        return (await self._start(call))[0]
+    async def start(self, call: DurableCall, asked_by: Event | None = None) -> tuple[Execution, bool]:
+        """(an execution, whether it is new); durable when this returns, together with the event that asks for it.
+
+        Raises ServiceError, StoreFailed.
+        """
+        return await self._start(call, asked_by)
+
+    async def find(self, event: Event) -> Execution | None:
+        """That of this attempt at an event, if it has begun. Raises StoreFailed."""
+        return await asyncio.to_thread(self._book.find, _id_for(event))
+
+    async def follow(self, event: Event) -> Outcome | None:
+        """Wait for the end of the execution of this attempt at an event; None if there is none. Raises StoreFailed."""
+        execution = await self.find(event)
+        return None if execution is None else outcome_of(await self._ended(execution, is_new=False))
 
     async def invoke(self, call: DurableCall) -> Outcome:
         """Start an execution, or attach to the one of that name, and wait for its end."""
@@ -137,14 +155,14 @@ class DurableRuns:
         if not self._is_closed:
             self._spawn(self._soon(self._book.forget, key, version))
 
-    async def _start(self, call: DurableCall) -> tuple[Execution, bool]:
+    async def _start(self, call: DurableCall, asked_by: Event | None = None) -> tuple[Execution, bool]:
         function = call.function
         assert function.durable is not None
         if call.qualifier is None:
             raise invalid(UNQUALIFIED)
         if call.name is not None and not _NAME.fullmatch(call.name):
             raise _wrong_name(call.name)
-        execution_id = str(uuid.uuid4())
+        execution_id = str(uuid.uuid4()) if call.attempt_of is None else _id_for(call.attempt_of)
         execution = Execution(
             execution_id=execution_id,
             key=function.key,
@@ -158,7 +176,7 @@ class DurableRuns:
             tenant_id=call.tenant_id,
             parent=call.parent,
         )
-        return await asyncio.to_thread(self._book.start, execution)
+        return await asyncio.to_thread(self._book.start, execution, asked_by)
 
     async def _ended(self, execution: Execution, is_new: bool) -> Execution:
         if execution.is_closed:
@@ -302,14 +320,28 @@ class DurableRuns:
             log.error("a durable execution stands still", exc_info=task.exception())
 
 
+def _id_for(event: Event) -> str:
+    """The same whichever process asks, so that an attempt begins one execution and finds it again."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.event_id}/{event.attempts}"))
+
+
 def outcome_of(execution: Execution) -> Outcome:
     """What a caller of Invoke gets for an execution that has ended."""
+    status = "success"
     if execution.status == "SUCCEEDED":
         payload, error = (execution.result or "null").encode(), None
     else:
         fault = execution.error or Fault(f"The execution ended: {execution.status}", execution.status)
         payload, error = orjson.dumps(fault_view(fault)), "Unhandled"
-    return Outcome(payload, execution.version, error, trace_id=execution.trace_id, durable_execution_arn=execution.arn)
+        status = STOPPED if execution.status == _STOPPED else "error"
+    return Outcome(
+        payload,
+        execution.version,
+        error,
+        status=status,
+        trace_id=execution.trace_id,
+        durable_execution_arn=execution.arn,
+    )
 
 
 def _document(text: str) -> Any:

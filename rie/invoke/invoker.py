@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -48,6 +48,9 @@ class Takes(Protocol):
 
     def offer(self, event: Event, accepted: Accepted) -> None:
         """The same without waiting."""
+
+    def take(self, event: Event) -> None:
+        """Takes an event that is durable already, with the durable execution that it has begun."""
 
 
 EVENT = "Event"
@@ -180,13 +183,17 @@ class Invoker:
         check_tenancy(function, request.tenant_id)
         return key, qualifier, function, payload
 
-    async def run_event(self, event: Event) -> Outcome:
-        """One attempt at an asynchronous event. Raises ServiceError, HostFault when it was not run."""
+    async def run_event(self, event: Event) -> Outcome | None:
+        """One attempt at an asynchronous event; None for a durable function, whose execution has begun.
+
+        Raises ServiceError, HostFault when it was not run.
+        """
         function = self._directory.find(event.key, event.qualifier)
         if function.durable is not None:
             trace_id = self._guard.pass_on(event.key, event.trace_id)
-            call = DurableCall(function, event.qualifier, event.payload, trace_id, event.tenant_id)
-            return await self._durable().invoke(call)
+            call = DurableCall(function, event.qualifier, event.payload, trace_id, event.tenant_id, attempt_of=event)
+            await self._durable().start(call)
+            return None
         invocation = Invocation(
             request_id=event.event_id,
             payload=event.payload,
@@ -195,6 +202,17 @@ class Invoker:
             tenant_id=event.tenant_id,
         )
         return await self._run(function, serving(function), invocation)
+
+    async def has_begun(self, event: Event) -> bool:
+        """Whether this attempt at an event is a durable execution that is there already. Raises StoreFailed."""
+        with contextlib.suppress(ServiceError):  # what it named is gone, but it runs on
+            if self._directory.find(event.key, event.qualifier).durable is None:
+                return False
+        return await self._durable().find(event) is not None
+
+    async def follow(self, event: Event) -> Outcome | None:
+        """Its outcome, which may take a year; None if there is no such execution. Raises ServiceError, StoreFailed."""
+        return await self._durable().follow(event)
 
     async def run_batch(self, key: FunctionKey, qualifier: str | None, payload: bytes) -> Outcome:
         """A batch of an event source, synchronously. Raises ServiceError, HostFault when it was not run."""
@@ -231,7 +249,10 @@ class Invoker:
         )
         if request.invocation_type != EVENT:
             return await self._durable().invoke(call)
-        execution = await self._durable().start(call)
+        event = _event(request, function.key, qualifier, payload)
+        execution, is_new = await self._durable().start(replace(call, attempt_of=event), event)
+        if is_new:  # whoever asked for it first has an event that tells of its end
+            self._queue().take(event)
         return Outcome(b"", execution.version, durable_execution_arn=execution.arn)
 
     async def _run(

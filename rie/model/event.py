@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rie.model.function import LATEST, FunctionKey
 from rie.model.record import Kind
@@ -70,8 +71,8 @@ class Delivery:
     """Something to be sent to a destination: written down with the end of its event, sent until it has arrived.
 
     `target` is an ARN; `body` the record, or of a dead letter the event, as text; `role` the execution role to send
-    as; `error_code` and `error_message` are a dead letter's attributes; `folder` is where buckets get it;
-    instants are epoch seconds.
+    as; `error_code` and `error_message` are a dead letter's attributes, or `attributes` where it has any; `folder` is
+    where buckets get it; instants are epoch seconds.
     """
 
     delivery_id: str
@@ -90,3 +91,4 @@ class Delivery:
     is_dead_letter: bool = False
     attempts: int = 0
     created_at: float = 0.0
+    attributes: Mapping[str, str] = field(default_factory=dict)

@@ -42,13 +42,17 @@ class Invocation:
     tenant_id: str = ""
 
 
+STOPPED = "stopped"
+"""The status of a durable execution that somebody has stopped: nobody wants it tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a function answered, an error of its own included.
 
     `function_error` is "Unhandled" or None; `log_tail` the base64 text of the last 4 KB of the invocation's log, None
     unless it was asked for; times in ms, `init_ms` None on a warm start; `status` as in the platform's report
-    ("success", "error", "failure", "timeout"); `trace_id` the trace header that the function was given;
+    ("success", "error", "failure", "timeout"), or STOPPED; `trace_id` the trace header that the function was given;
     `durable_execution_arn` "" for all but durable functions.
 
     `is_heard`: a listener got the answer as it was made, and `payload` is empty, or, with an `error_type`, the error

@@ -46,7 +46,8 @@ class Node:
             control.domain.ledger, runs.mirror, runs.directory, runs.invoker, runs.events, clients, clock
         )
         sources.open()
-        triggers = Triggers(runs.invoker, runs.mirror, clients, clock, ground.scope, ground.owner, ground.logs.files)
+        logs, tell = ground.logs.files, runs.events.tell
+        triggers = Triggers(runs.invoker, runs.mirror, clients, clock, ground.scope, ground.owner, logs, tell)
         await triggers.open(hands_over=ground.endpoint is not None)
         if ground.endpoint is not None:
             ground.endpoint.listen(triggers.intake.take)

@@ -14,7 +14,8 @@ from rie.durable.draft import Change, State
 from rie.model.durable import OPEN, Execution, HistoryEvent, Operation
 from rie.model.function import FunctionKey
 from rie.store.codec import decode, encode
-from rie.store.schema import EXECUTION_EVENTS, EXECUTION_OPERATIONS, EXECUTIONS
+from rie.store.events import event_columns
+from rie.store.schema import EVENTS, EXECUTION_EVENTS, EXECUTION_OPERATIONS, EXECUTIONS
 
 DAY_S = 86_400.0
 _X = EXECUTIONS.c
@@ -57,6 +58,8 @@ class SqlDurable:
                 connection.execute(insert(EXECUTION_OPERATIONS), _operations(change))
             if change.events:
                 connection.execute(insert(EXECUTION_EVENTS), _events(change))
+            if change.asked_by is not None:
+                connection.execute(insert(EVENTS), event_columns(change.asked_by))
 
     def find(self, execution_id: str, now: float) -> State | None:
         """One execution, unless its retention is over."""

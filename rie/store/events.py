@@ -165,10 +165,10 @@ def _apply(connection: Connection, batches: Batches, staged: Staged, entries: Se
     new = [each.event for each in entries if isinstance(each, AddEvent)]
     if (taken := batches.add(staged, [event for event in new if _fits(event)])) is not None:
         raise StoreFailed(f"cannot store events: {taken} is there already")
-    adds = [_event_columns(event) for event in new if not _fits(event)]
+    adds = [event_columns(event) for event in new if not _fits(event)]
     moved = [each.event for each in entries if isinstance(each, UpdateEvent)]
     apart = [batches.end(staged, event.event_id) for event in moved]
-    adds += [_event_columns(event) for event, is_new in zip(moved, apart, strict=True) if is_new]
+    adds += [event_columns(event) for event, is_new in zip(moved, apart, strict=True) if is_new]
     updates = [_progress_columns(event) for event, is_new in zip(moved, apart, strict=True) if not is_new]
     ends = [each for each in entries if isinstance(each, EndEvent)]
     ended: list[dict[str, object]] = [{"gone": end.event_id} for end in ends if not batches.end(staged, end.event_id)]
@@ -248,7 +248,8 @@ def _event(row: Any) -> Event:
     )
 
 
-def _event_columns(event: Event) -> dict[str, object]:
+def event_columns(event: Event) -> dict[str, object]:
+    """An event as a row of its own."""
     return {
         "event_id": event.event_id,
         "account": event.key.account,

@@ -3,5 +3,6 @@
 cloud.endpoint ─ lines ─► intake ─► invoker (Event, as the service, under the function's policy) ─► events.queue
 subscriptions ─ queues ─►   │
 scheduler ──── rules ──►    ▼
-                         documents · inputs · schedules (pure)
+          ─ schedules ► attempts
+                         documents · inputs · schedules · timetables (pure)
 """

@@ -9,9 +9,11 @@ from rie.invoke.mirror import Mirror
 from rie.logs.files import LogFiles
 from rie.model.policy import POLICIES
 from rie.model.scope import Scope
+from rie.triggers.attempts import Attempts, Tell
 from rie.triggers.intake import Intake, is_function
 from rie.triggers.log_subscriptions import LogSubscriptions
-from rie.triggers.scheduler import Scheduler, scheduled_targets
+from rie.triggers.schedule_service import ScheduleService
+from rie.triggers.scheduler import Scheduler, rules_run, scheduled_targets
 from rie.triggers.subscriptions import Subscriptions, granted
 from rie.triggers.taps import Taps
 
@@ -25,12 +27,25 @@ class Triggers:
     """
 
     def __init__(
-        self, invoker: Invoker, mirror: Mirror, clients: Clients, clock: Clock, scope: Scope, owner: str, logs: LogFiles
+        self,
+        invoker: Invoker,
+        mirror: Mirror,
+        clients: Clients,
+        clock: Clock,
+        scope: Scope,
+        owner: str,
+        logs: LogFiles,
+        tell: Tell,
     ) -> None:
         self.intake = Intake(invoker)
         self._mirror = mirror
         self._scope = scope
-        self._scheduler = Scheduler(lambda: scheduled_targets(clients, [scope.region]), self.intake.deliver, clock)
+        self._rules = Scheduler(
+            lambda: scheduled_targets(clients, [scope.region]), rules_run(self.intake.deliver), clock
+        )
+        schedules = ScheduleService(clients, scope.region)
+        self._attempts = Attempts(self.intake.hand, tell, clock)
+        self._schedules = Scheduler(schedules.look, self._attempts.run, clock, schedules.finished)
         taps = Taps(clients, owner, scope.region, scope.account, self._is_ours)
         self._subscriptions = Subscriptions(taps, self._grants, self.intake.offer)
         self._log_subscriptions = LogSubscriptions(logs, self.intake.deliver, scope.account)
@@ -38,7 +53,9 @@ class Triggers:
     async def open(self, *, hands_over: bool) -> None:
         """Begin."""
         if hands_over or has_endpoint("events"):
-            self._scheduler.open()
+            self._rules.open()
+        if hands_over or has_endpoint("scheduler"):
+            self._schedules.open()
         if not hands_over and has_endpoint("sqs"):
             self._subscriptions.open()
         await self._log_subscriptions.open()
@@ -46,7 +63,9 @@ class Triggers:
     async def close(self) -> None:
         """End."""
         await self._log_subscriptions.close()
-        await self._scheduler.close()
+        await self._rules.close()
+        await self._schedules.close()
+        await self._attempts.close()
         await self._subscriptions.close()
         await self.intake.close()
 

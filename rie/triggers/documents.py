@@ -14,19 +14,24 @@ import orjson
 from rie.triggers.inputs import payload_of
 
 SERVICES = {"s3": "s3.amazonaws.com", "sns": "sns.amazonaws.com", "events": "events.amazonaws.com"}
+SCHEDULER = "scheduler.amazonaws.com"
 NO_SIZE = "ObjectRemoved:"  # of what is gone there is no size
 LOCAL = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One event on its way: who sends it (`service`, for `source_arn`), to which function's ARN, and the payload."""
+    """One event on its way: who sends it (`service`, for `source_arn`), to which function's ARN, and the payload.
+
+    `role_arn`: the role that the service acts as, "" where it comes as itself, under the function's policy.
+    """
 
     service: str
     function_arn: str
     source_arn: str
     source_account: str
     payload: bytes
+    role_arn: str = ""
 
 
 class NotAnEvent(ValueError):
@@ -158,7 +163,7 @@ def rule_event(body: dict[str, Any]) -> dict[str, Any]:
         "detail-type": body["detail-type"],
         "source": body["source"],
         "account": body["account"],
-        "time": _seconds(body["time"]),
+        "time": seconds(body["time"]),
         "region": body["region"],
         "resources": body.get("resources", []),
         "detail": body["detail"],
@@ -174,14 +179,14 @@ def scheduled_event(rule_arn: str, at: float) -> dict[str, Any]:
         "detail-type": "Scheduled Event",
         "source": "aws.events",
         "account": account,
-        "time": _seconds(at),
+        "time": seconds(at),
         "region": region,
         "resources": [rule_arn],
         "detail": {},
     }
 
 
-def _seconds(at: Any) -> str:
+def seconds(at: Any) -> str:
     """`2025-11-25T00:00:00Z` of epoch seconds, or of a text that says them."""
     try:
         moment = datetime.fromtimestamp(float(at), UTC)

@@ -12,7 +12,7 @@ from typing import Any
 from bootstrap.ids import new_trace_id
 from rie.arn import parse_function_reference
 from rie.errors import RieError, ServiceError
-from rie.iam.caller import service
+from rie.iam.caller import Caller, service
 from rie.invoke.invoker import Invoker, InvokeRequest
 from rie.model.scope import Scope
 from rie.triggers.documents import NotAnEvent, Push, push_of
@@ -34,7 +34,19 @@ GIVE_UP_S = 86_400.0  # as EventBridge
 
 
 class NotNow(Exception):
-    """It was not taken, and may be later."""
+    """It was not taken, and may be later; `code` is the service's."""
+
+    def __init__(self, why: str, code: str = "ServiceException") -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class Never(Exception):
+    """It was not taken, and never will be; `code` is the service's."""
+
+    def __init__(self, why: str, code: str) -> None:
+        super().__init__(why)
+        self.code = code
 
 
 Offer = Callable[[Push], Awaitable[None]]
@@ -68,25 +80,31 @@ class Intake:
 
     async def offer(self, push: Push) -> None:
         """See `Offer`."""
+        try:
+            await self.hand(push)
+        except Never as error:
+            log.warning("an event of %s for %s is dropped: %s", push.source_arn, push.function_arn, error)
+
+    async def hand(self, push: Push) -> None:
+        """Returns once an event is in the queue. Raises NotNow, Never."""
         request = InvokeRequest(
             function_name=push.function_arn,
             qualifier=None,
             body=push.payload,
             scope=_scope(push.function_arn),
-            caller=service(push.service, push.source_account),
+            caller=_acting(push.role_arn) if push.role_arn else service(push.service, push.source_account),
             request_id=str(uuid.uuid4()),
             trace_id=new_trace_id(),
             invocation_type="Event",
-            source_arn=push.source_arn,
-            source_account=push.source_account,
+            source_arn="" if push.role_arn else push.source_arn,
+            source_account="" if push.role_arn else push.source_account,
         )
         try:
             await self._invoker.invoke(request)
         except RieError as error:
-            if isinstance(error, ServiceError) and error.code in FINAL:
-                log.warning("an event of %s for %s is dropped: %s", push.source_arn, push.function_arn, error.message)
-                return
-            raise NotNow(str(error)) from error
+            if not isinstance(error, ServiceError):
+                raise NotNow(str(error)) from error
+            raise (Never if error.code in FINAL else NotNow)(error.message or str(error), error.code) from error
 
     async def close(self) -> None:
         """Try no more."""
@@ -107,6 +125,13 @@ class Intake:
             except NotNow as error:
                 log.info("an event of %s waits: %s", push.source_arn, error)
         log.error("an event of %s for %s is given up after a day", push.source_arn, push.function_arn)
+
+
+def _acting(role_arn: str) -> Caller:
+    """The session of a role that a service acts as."""
+    account, name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
+    session = f"arn:aws:sts::{account}:assumed-role/{name}/aws-scheduler"
+    return Caller("role", account, session, role_arn=role_arn)
 
 
 def _scope(function_arn: str) -> Scope:

@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cloud import Cloud, clouding
+from tests.ports import free_port
 from tests.stub_manager import StubManager, stub_managing
 
 SCALE = "0.002"  # a minute becomes 0.12 s
@@ -146,6 +147,63 @@ def test_topics_buses_buckets_and_functions_are_told_too(manager: StubManager, c
     assert told["requestContext"]["approximateInvokeCount"] == 1
 
 
+def test_an_event_of_a_durable_function_is_told_of_when_its_execution_ends_kills_or_not(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    done_url, done = cloud.queue("durable-done")
+    failed_url, failed = cloud.queue("durable-failed")
+    dead_url, dead = cloud.queue("durable-dead")
+    port = free_port()
+    environment = {**cloud.environment, "RIE_FUNCTION_LAMBDA_URL": f"http://127.0.0.1:{port}"}
+    with stub_managing(tmp_path, "--async-delay-scale", SCALE, port=port, **environment) as manager:
+        manager.create(
+            "lasts", "durable", DeadLetterConfig={"TargetArn": dead}, DurableConfig={"ExecutionTimeout": 600}
+        )
+        manager.client().put_function_event_invoke_config(
+            FunctionName="lasts",
+            MaximumRetryAttempts=1,
+            MaximumEventAgeInSeconds=3_600,
+            DestinationConfig={"OnSuccess": {"Destination": done}, "OnFailure": {"Destination": failed}},
+        )
+        given = {"callback": 1, "wait": 1}
+        request_id = invoke(manager, "lasts:$LATEST", given, DurableExecutionName="once")
+        invoke(manager, "lasts:$LATEST", given, DurableExecutionName="once")  # is the same, and told of once
+        (listed,) = manager.client().list_durable_executions_by_function(FunctionName="lasts")["DurableExecutions"]
+        arn = listed["DurableExecutionArn"]
+        callback = _until(lambda: _callback(manager, arn), lambda: "the function does not wait")
+        manager.kill()
+        manager.start()
+        manager.client().send_durable_execution_callback_success(CallbackId=callback, Result=b"yes")
+        (message,) = messages(cloud, done_url)
+        told = json.loads(message["Body"])
+        assert told["requestContext"] == {
+            "requestId": request_id,
+            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:lasts:$LATEST",
+            "condition": "Success",
+            "approximateInvokeCount": 1,
+        }
+        assert told["requestPayload"] == given
+        assert told["responsePayload"] == {"step": "SUCCEEDED", "wait": "SUCCEEDED", "callback": "SUCCEEDED"}
+
+        request_id = invoke(manager, "lasts:$LATEST", {"fail": "told to"})
+        told = json.loads(messages(cloud, failed_url)[0]["Body"])
+        assert told["requestContext"]["condition"] == "RetriesExhausted"
+        assert told["requestContext"]["approximateInvokeCount"] == 2
+        assert told["responsePayload"] == {"ErrorMessage": "told to"}
+        (letter,) = messages(cloud, dead_url)
+        attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+        assert attributes == {"RequestID": request_id, "ErrorCode": "200", "ErrorMessage": "told to"}
+        again = cloud.client("sqs").receive_message(QueueUrl=done_url)
+        assert "Messages" not in again, "an execution of one name was told of twice"
+
+
+def _callback(manager: StubManager, arn: str) -> str | None:
+    """That of the only callback, once the execution waits for it."""
+    events = manager.client().get_durable_execution_history(DurableExecutionArn=arn)["Events"]
+    found = [each["CallbackStartedDetails"]["CallbackId"] for each in events if each["EventType"] == "CallbackStarted"]
+    return found[0] if found else None
+
+
 def test_a_megabyte_is_taken_and_a_byte_more_is_not(manager: StubManager) -> None:
     manager.create("large")
     assert invoke(manager, "large", "x" * (1_048_576 - 2))
@@ -174,15 +232,18 @@ def test_every_acknowledged_event_ends_however_often_the_manager_is_killed(cloud
     dead_url, dead = cloud.queue("casualties")
     acknowledged: set[str] = set()
     end = threading.Event()
-    with stub_managing(tmp_path, "--async-delay-scale", "0.0001", **cloud.environment) as manager:
-        for name, behaviour in (("lives", "echo"), ("dies", "fail")):
-            manager.create(name, behaviour, DeadLetterConfig={"TargetArn": dead})
+    port = free_port()
+    durable = {"DurableConfig": {"ExecutionTimeout": 600}}
+    environment = {**cloud.environment, "RIE_FUNCTION_LAMBDA_URL": f"http://127.0.0.1:{port}"}
+    with stub_managing(tmp_path, "--async-delay-scale", "0.0001", port=port, **environment) as manager:
+        for name, behaviour, more in (("lives", "echo", {}), ("dies", "fail", {}), ("lasts", "durable", durable)):
+            manager.create(name, behaviour, DeadLetterConfig={"TargetArn": dead}, **more)
             manager.client().put_function_event_invoke_config(
                 FunctionName=name, DestinationConfig={"OnSuccess": {"Destination": done}}
             )
         callers = [
             threading.Thread(target=_call, args=(manager, name, end, acknowledged), daemon=True)
-            for name in ("lives", "dies")
+            for name in ("lives", "dies", "lasts:$LATEST")
         ]
         for caller in callers:
             caller.start()
@@ -212,11 +273,12 @@ def test_every_acknowledged_event_ends_however_often_the_manager_is_killed(cloud
         _until(collect, lambda: f"of {len(acknowledged)} events these have not ended: {sorted(acknowledged - told)}")
 
 
-def _until(holds: Callable[[], bool], otherwise: Callable[[], str], within_s: float = 120.0) -> None:
+def _until(holds: Callable[[], Any], otherwise: Callable[[], str], within_s: float = 120.0) -> Any:
     until = time.monotonic() + within_s
-    while not holds():
+    while not (found := holds()):
         assert time.monotonic() < until, otherwise()
         time.sleep(0.005)
+    return found
 
 
 def _request_id(message: dict[str, Any]) -> str:

@@ -293,7 +293,17 @@ Resources:
           Type: Kinesis
           Properties: {Stream: !GetAtt Stream.Arn, StartingPosition: LATEST, ParallelizationFactor: 2}
         Daily: {Type: Schedule, Properties: {Schedule: rate(1 day)}}
+        Planned:
+          Type: ScheduleV2
+          Properties:
+            ScheduleExpression: cron(0 8 * * ? *)
+            ScheduleExpressionTimezone: Europe/Berlin
+            GroupName: !Ref Plans
+            FlexibleTimeWindow: {Mode: FLEXIBLE, MaximumWindowInMinutes: "15"}
+            RetryPolicy: {MaximumRetryAttempts: 3}
+            DeadLetterConfig: {Type: SQS}
         Own: {Type: EventBridgeRule, Properties: {EventBusName: !Ref Bus, Pattern: {source: [mine]}}}
+  Plans: {Type: AWS::Scheduler::ScheduleGroup}
   Web:
     Type: AWS::Serverless::Function
     Properties:
@@ -302,6 +312,10 @@ Resources:
         Pet: {Type: HttpApi, Properties: {Path: "/pets/{id}", Method: get}}
         Rest: {Type: HttpApi}
         Old: {Type: Api, Properties: {Path: "/old/{proxy+}", Method: any}}
+        Image: {Type: Api, Properties: {Path: /image, Method: get, RestApiId: !Ref Images}}
+  Images:
+    Type: AWS::Serverless::Api
+    Properties: {StageName: prod, BinaryMediaTypes: [image~1png, "*~1*"]}
 Outputs:
   Url: {Value: !GetAtt WebUrl.FunctionUrl}
   Alias: {Value: !Ref Worker.Alias}
@@ -331,6 +345,13 @@ def test_a_template_of_every_type_is_deployed_kept_changed_and_deleted(
     rules = cloud.client("events").list_rules(EventBusName="everything-bus")["Rules"]
     assert json.loads(rules[0]["EventPattern"]) == {"source": ["mine"]}
     assert cloud.client("dynamodb").list_tables()["TableNames"]
+    images = cloud.client("apigateway").get_rest_api(restApiId=deployed["resources"]["Images"]["physicalId"])
+    assert images["binaryMediaTypes"] == ["image/png", "*/*"]
+    plans = deployed["resources"]["Plans"]["physicalId"]
+    planned = cloud.client("scheduler").get_schedule(GroupName=plans, Name="WorkerPlanned")
+    assert planned["Target"]["Arn"] == deployed["outputs"]["Alias"]
+    assert planned["FlexibleTimeWindow"] == {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15}
+    assert planned["Target"]["DeadLetterConfig"]["Arn"].rpartition(":")[2].startswith("everything-WorkerPlannedQueue")
     web = deployed["resources"]["Web"]["physicalId"]
     assert deployed["outputs"]["Url"] == client.get_function_url_config(FunctionName=web)["FunctionUrl"]
     api_id = deployed["resources"]["ServerlessHttpApi"]["physicalId"]
@@ -395,7 +416,7 @@ def test_a_deployment_killed_on_its_way_is_run_again_to_its_end(
         process.communicate()
     resources = deploy()["resources"]
     assert len(functions(manager, "killed")) == 2
-    assert len(queues(cloud, "killed")) == 2
+    assert len(queues(cloud, "killed")) == 3
     assert len(manager.client().list_event_source_mappings()["EventSourceMappings"]) == 3
     assert len(resources) == len(json.loads(deploy.state.read_text())["resources"])
     assert deploy()["done"] == []

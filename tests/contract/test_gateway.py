@@ -31,6 +31,20 @@ id = "old"
 kind = "rest"
 stage = "prod"
 routes = { "ANY /{proxy+}" = "web", "GET /null" = "nothing", "GET /full" = "full" }
+[[api]]
+id = "shop1"
+payload = "1.0"
+routes = { "$default" = "web" }
+[[api]]
+id = "pictures"
+kind = "rest"
+binary = ["image~1*"]
+routes = { "ANY /{proxy+}" = "web" }
+[[api]]
+id = "files"
+kind = "rest"
+binary = ["*/*"]
+routes = { "ANY /{proxy+}" = "web" }
 """
 
 
@@ -138,11 +152,62 @@ def test_what_the_function_answers_is_the_response(manager: StubManager) -> None
         answer = ask(manager, path, "POST", json.dumps(said).encode(), content_type="application/json")
         assert (answer.status, answer.body, answer.headers["X-A"]) == (418, b"short", "1")
         assert answer.headers["Content-Type"] == "application/json"
-    binary = {"statusCode": 200, "isBase64Encoded": True, "body": "AAEC"}
-    answer = ask(manager, "/_execute-api/old/prod/x", "POST", json.dumps(binary).encode())
-    assert answer.body == b"\x00\x01\x02"
     inferred = ask(manager, "/_execute-api/shop/x", "POST", b'{"hello": "world"}', content_type="text/plain")
     assert (inferred.status, inferred.body) == (200, b'{"hello":"world"}')
+
+
+BINARY = b"\x00\xff\xfe"
+TYPES = ("image/png; q=1", "application/json", "", "text/plain", "application/x-www-form-urlencoded")
+
+
+def bodies(manager: StubManager, path: str) -> list[tuple[str, bool]]:
+    """What a function gets of a body in each of the types."""
+    asked = [ask(manager, f"{path}?event", "POST", b"a=1", content_type=each).json for each in TYPES]
+    return [(event["body"], event["isBase64Encoded"]) for event in asked]
+
+
+def test_a_rest_api_encodes_what_its_binary_media_types_say_and_nothing_else(manager: StubManager) -> None:
+    plain, encoded = ("a=1", False), ("YT0x", True)
+    assert bodies(manager, "/_execute-api/old/prod/x") == [plain] * 5
+    assert bodies(manager, "/_execute-api/pictures/prod/x") == [encoded, plain, plain, plain, plain]
+    assert bodies(manager, "/_execute-api/files/prod/x") == [encoded] * 5
+    damaged = ask(manager, "/_execute-api/old/prod/x?event", "POST", BINARY, content_type="image/png").json
+    assert (damaged["body"], damaged["isBase64Encoded"]) == ("\x00\ufffd\ufffd", False)
+
+
+def test_an_http_api_encodes_by_content_type_in_both_formats(manager: StubManager) -> None:
+    plain, encoded = ("a=1", False), ("YT0x", True)
+    for path in ("/_execute-api/shop/x", "/_execute-api/shop1/x"):
+        assert bodies(manager, path) == [encoded, plain, encoded, plain, encoded]
+        damaged = ask(manager, f"{path}?event", "POST", BINARY, content_type="text/plain").json
+        assert damaged["isBase64Encoded"] is True
+
+
+@pytest.mark.parametrize(
+    ("api", "accept", "is_decoded"),
+    [
+        ("old/prod", "image/png", False),
+        ("old/prod", "*/*", False),
+        ("pictures/prod", "image/png", True),
+        ("pictures/prod", "image/png;q=0.8, text/html", True),
+        ("pictures/prod", "text/html, image/png", False),
+        ("pictures/prod", None, False),
+        ("files/prod", None, True),
+        ("files/prod", "text/html", True),
+        ("shop", "text/html", True),
+        ("shop1", None, True),
+    ],
+)
+def test_who_accepts_binary_media_gets_the_bytes(
+    manager: StubManager, api: str, accept: str | None, is_decoded: bool
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=30)
+    headers = {"Content-Type": "text/plain"} | ({"Accept": accept} if accept else {})
+    with contextlib.closing(connection):
+        binary = {"statusCode": 200, "isBase64Encoded": True, "body": "AP/+"}
+        connection.request("POST", f"/_execute-api/{api}/x", json.dumps(binary), headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, BINARY if is_decoded else b"AP/+")
 
 
 def test_what_goes_wrong_has_the_gateway_answers(manager: StubManager) -> None:
@@ -190,6 +255,8 @@ def test_a_rest_api_of_the_endpoint_calls_its_function(manager: StubManager, clo
     client = cloud.client("apigateway")
     arn = manager.client().get_function(FunctionName="web")["Configuration"]["FunctionArn"]
     api = client.create_rest_api(name="web")["id"]
+    add = {"op": "add", "path": "/binaryMediaTypes/image~1png", "value": "image/png"}  # moto wants the value, too
+    client.update_rest_api(restApiId=api, patchOperations=[add])
     root = client.get_resources(restApiId=api)["items"][0]["id"]
     resource = client.create_resource(restApiId=api, parentId=root, pathPart="{name}")["id"]
     client.put_method(restApiId=api, resourceId=resource, httpMethod="ANY", authorizationType="NONE")
@@ -214,6 +281,8 @@ def test_a_rest_api_of_the_endpoint_calls_its_function(manager: StubManager, clo
     event = answer.json
     assert (event["resource"], event["pathParameters"]) == ("/{name}", {"name": "ada"})
     assert event["requestContext"]["resourceId"] == resource
+    event = ask(manager, f"/_execute-api/{api}/prod/ada?event", "PUT", BINARY, content_type="image/png").json
+    assert (event["body"], event["isBase64Encoded"]) == ("AP/+", True)
 
 
 def test_a_function_without_room_has_the_gateway_answers(manager: StubManager) -> None:

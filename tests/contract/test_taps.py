@@ -126,3 +126,12 @@ def test_a_topic_that_no_policy_lets_in_gets_no_queue(manager: StubManager, clou
     allow(manager, name, "sns", opened)
     wait_for(lambda: len(subscriptions(sns, opened)) == 2, "no queue was put behind the topic")
     assert len(subscriptions(sns, closed)) == 1
+
+
+def test_a_rest_api_keeps_its_binary_media_types(cloud: Cloud) -> None:
+    client = cloud.client("apigateway")
+    api = client.create_rest_api(name="pictures", binaryMediaTypes=["image/png"])
+    add = {"op": "add", "path": "/binaryMediaTypes/image~1gif"}  # as AWS takes it
+    client.update_rest_api(restApiId=api["id"], patchOperations=[add])
+    kept = client.get_rest_api(restApiId=api["id"])["binaryMediaTypes"]
+    assert (api["binaryMediaTypes"], kept) == (["image/png"], ["image/png", "image/gif"])

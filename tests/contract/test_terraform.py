@@ -48,9 +48,10 @@ def unpacked_provider() -> Path | None:
 class Terraform:
     """A working directory with the configuration in it."""
 
-    def __init__(self, directory: Path, manager: StubManager, queue: str) -> None:
+    def __init__(self, directory: Path, manager: StubManager, cloud: Cloud, queue: str) -> None:
         self._directory = directory
         self._variables = {"endpoint": manager.endpoint, "image": "stub/echo:1", "queue": queue}
+        self._variables["services"] = cloud.endpoint
         provider = unpacked_provider()
         self._is_there = provider is not None
         # It has 700 MB, and every command would take its checksum anew.
@@ -107,7 +108,7 @@ class Terraform:
 @pytest.mark.timeout(900)
 def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, cloud: Cloud, tmp_path: Path) -> None:
     _, queue = cloud.queue("terraform")
-    terraform = Terraform(tmp_path, manager, queue)
+    terraform = Terraform(tmp_path, manager, cloud, queue)
     terraform.init()
     terraform.run("apply", "-auto-approve")
     terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES)
@@ -132,6 +133,8 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
     url = client.get_function_url_config(FunctionName="zipped", Qualifier="live")
     assert (url["FunctionUrl"], sorted(url["Cors"]["AllowMethods"])) == (outputs["url"], ["GET", "POST"])
 
+    scheduled = cloud.client("scheduler").get_schedule(Name="hourly")["Target"]
+    assert (json.loads(scheduled["Input"]), scheduled["Arn"].rpartition(":")[2]) == ({"message": "two"}, "zipped")
     logs = manager.client_of("logs")
     (kept,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
     assert (kept["retentionInDays"], logs.list_tags_log_group(logGroupName=group)["tags"]) == (30, {"message": "two"})

@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from rie.triggers.subscriptions import LONG_POLL_S
 from tests.cloud import ACCOUNT, REGION, Cloud, clouding
 from tests.ports import free_port
-from tests.stub_manager import StubManager, stub_managing
+from tests.stub_manager import ROLE, StubManager, stub_managing
 
 WITHIN_S = 60.0
 
@@ -220,6 +221,74 @@ def test_a_rule_invokes_the_function_with_what_its_pattern_matches(manager: Stub
     events.put_events(Entries=[told])
     wait_for(lambda: len(seen(manager, name)) == 2, "no second event came")
     assert seen(manager, name)[1] == {"number": 1, "text": "is 1"}
+
+
+def schedule(cloud: Cloud, name: str, expression: str, arn: str, **target: Any) -> str:
+    """A schedule of EventBridge Scheduler that is deleted once it has run; its ARN."""
+    return str(
+        cloud.client("scheduler").create_schedule(
+            Name=name,
+            ScheduleExpression=expression,
+            FlexibleTimeWindow={"Mode": "OFF"},
+            ActionAfterCompletion="DELETE",
+            Target={"Arn": arn, "RoleArn": ROLE, **target},
+        )["ScheduleArn"]
+    )
+
+
+def soon() -> str:
+    return f"at({datetime.now(UTC) + timedelta(seconds=5):%Y-%m-%dT%H:%M:%S})"
+
+
+def test_a_schedule_runs_once_with_its_input_as_its_role_and_is_deleted(manager: StubManager, cloud: Cloud) -> None:
+    name = named("schedule")
+    arn = manager.create(name, "record")  # which has no policy that lets anybody in
+    text = json.dumps({"at": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>", "try": 0})
+    text = text.replace("0", "<aws.scheduler.attempt-number>")
+    when = soon()
+    own = schedule(cloud, name, when, arn, Input=text)
+    (event,) = wait_for(lambda: seen(manager, name), "no event came")
+    assert event == {"at": f"{when[3:-1]}Z", "of": own, "try": 1}
+    left = cloud.client("scheduler")
+    wait_for(lambda: name not in [each["Name"] for each in left.list_schedules()["Schedules"]], "it was not deleted")
+
+
+def test_a_rate_begins_at_once_with_the_event_of_the_scheduler(manager: StubManager, cloud: Cloud) -> None:
+    name = named("rate")
+    own = schedule(cloud, name, "rate(1 hour)", manager.create(name, "record"))
+    (event,) = wait_for(lambda: seen(manager, name), "no event came")
+    assert event.pop("id")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", event.pop("time"))
+    assert event == {
+        "version": "0",
+        "detail-type": "Scheduled Event",
+        "source": "aws.scheduler",
+        "account": ACCOUNT,
+        "region": REGION,
+        "resources": [own],
+        "detail": "{}",
+    }
+    cloud.client("scheduler").delete_schedule(Name=name)
+
+
+def test_a_schedule_of_a_function_that_is_not_there_writes_a_dead_letter(manager: StubManager, cloud: Cloud) -> None:
+    name = named("letter")
+    url, queue = cloud.queue(name)
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+    own = schedule(cloud, name, soon(), arn, Input="[1]", DeadLetterConfig={"Arn": queue})
+
+    def received() -> Any:
+        return cloud.client("sqs").receive_message(QueueUrl=url, MessageAttributeNames=["All"]).get("Messages")
+
+    (letter,) = wait_for(received, "no dead letter came")
+    assert letter["Body"] == "[1]"
+    told = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
+    assert (told["ERROR_CODE"], told["SCHEDULE_ARN"], told["TARGET_ARN"], told["RETRY_ATTEMPTS"]) == (
+        "ResourceNotFoundException",
+        own,
+        arn,
+        "0",
+    )
 
 
 def test_where_signatures_are_asked_for_services_and_queues_reach_functions_all_the_same(tmp_path: Path) -> None:

@@ -149,13 +149,13 @@ class Manager:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
-    def client(self, **options: Any) -> Any:
+    def client(self, key: str = "test", secret: str = "test", **options: Any) -> Any:
         return boto3.client(
             "lambda",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
             config=Config(retries={"total_max_attempts": 1}, max_pool_connections=100, read_timeout=120, **options),
         )
 

@@ -175,6 +175,16 @@ def fetch(event, context):
         return {"status": error.code}
 
 
+def aws(event, context):
+    """Call a service as any function's code does, with boto3's standard settings; and whose key signed it."""
+    import boto3
+
+    client = boto3.client(event["service"], endpoint_url=event.get("endpoint"))
+    answer = getattr(client, event["operation"])(**event.get("arguments", {}))
+    answer.pop("ResponseMetadata", None)
+    return {"answer": answer, "key": client._request_signer._credentials.access_key}
+
+
 def large(event, context):
     return "x" * event["bytes"]
 
@@ -211,6 +221,7 @@ VERBS = {
     "connect": connect,
     "listen": listen,
     "fetch": fetch,
+    "aws": aws,
 }
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ terraform {
 }
 
 variable "endpoint" {}
+variable "services" {}
 variable "image" {}
 variable "queue" {}
 variable "timeout" { default = 5 }
@@ -21,9 +22,10 @@ provider "aws" {
   access_key = "testing"
   secret_key = "testing"
   endpoints {
-    lambda = var.endpoint
-    logs   = var.endpoint
-    sts    = var.endpoint
+    lambda    = var.endpoint
+    logs      = var.endpoint
+    sts       = var.endpoint
+    scheduler = var.services
   }
 }
 
@@ -247,4 +249,25 @@ output "group" {
 
 output "groups" {
   value = data.aws_cloudwatch_log_groups.all.log_group_names
+}
+
+resource "aws_scheduler_schedule" "hourly" {
+  name                         = "hourly"
+  schedule_expression          = "rate(1 hour)"
+  schedule_expression_timezone = "Europe/Berlin"
+  flexible_time_window {
+    mode                      = "FLEXIBLE"
+    maximum_window_in_minutes = 15
+  }
+  target {
+    arn      = aws_lambda_function.zipped.arn
+    role_arn = local.role
+    input    = jsonencode({ message = var.message })
+    retry_policy {
+      maximum_retry_attempts = 3
+    }
+    dead_letter_config {
+      arn = var.queue
+    }
+  }
 }

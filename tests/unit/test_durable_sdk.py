@@ -48,7 +48,7 @@ class Stage:
         self.handlers[name] = durable_execution(handler, boto3_client=self.client) if is_durable else handler
 
     async def start(self, event: Any = None, name: str | None = None) -> Execution:
-        return await self.durable.start(self._called(event, name))
+        return (await self.durable.start(self._called(event, name)))[0]
 
     async def invoke(self, event: Any = None, name: str | None = None) -> Outcome:
         return await self.durable.invoke(self._called(event, name))

@@ -75,7 +75,19 @@ async def _live(directory: Path, number: int, begun: int, is_last: bool) -> None
 
     journal = Journal(store.events.apply)
     deliverer = Deliverer(send, within, journal, SystemClock())
-    around = Surroundings(run, lambda _: None, lambda *_: Targets("arn:a", "arn:b"), lambda _: False, load)
+
+    async def has_begun(event: Event) -> bool:
+        return False
+
+    around = Surroundings(
+        run=run,
+        config_of=lambda _: None,
+        targets_of=lambda *_: Targets("arn:a", "arn:b"),
+        is_stopped=lambda _: False,
+        load=load,
+        has_begun=has_begun,
+        follow=run,
+    )
     queue = Queue(around, journal, deliverer, SystemClock(), delay_scale=0.0001)
     deliverer.open()
     deliverer.take(store.events.deliveries())

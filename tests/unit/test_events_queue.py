@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,9 +19,9 @@ from rie.events.queue import Queue, Surroundings
 from rie.events.records import Targets
 from rie.model.event import Delivery, Event, EventInvokeConfig
 from rie.model.function import FunctionKey
-from rie.model.invocation import Outcome
+from rie.model.invocation import STOPPED, Outcome
 from rie.store import SqlStore
-from rie.store.events import Entry
+from rie.store.events import AddEvent, Entry
 
 KEY = FunctionKey("123456789012", "us-east-1", "f")
 OTHER = FunctionKey("123456789012", "us-east-1", "g")
@@ -30,9 +31,9 @@ THROTTLED = ServiceError("TooManyRequestsException", "Rate Exceeded.")
 class Bench:
     """A queue and all that it talks to. `script` answers the runs in turn, then with success."""
 
-    def __init__(self, store: SqlStore | None = None) -> None:
+    def __init__(self, store: SqlStore | None = None, clock: ManualClock | None = None) -> None:
         self.store = store or SqlStore("sqlite://")
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.script: list[Exception | str | None] = []
         self.runs: list[tuple[str, str, float]] = []
         self.config: EventInvokeConfig | None = None
@@ -44,16 +45,37 @@ class Bench:
         self.most = self.now_running = 0
         self.journal = Journal(self.store.events.apply)
         self.deliverer = Deliverer(self._send, self._within, self.journal, self.clock)
+        self.executions: dict[tuple[str, int], asyncio.Future[Outcome]] = {}  # of durable functions, by attempt
+        self.is_durable = False
         around = Surroundings(
-            self._run, lambda _: self.config, lambda *_: self.targets, self.stopped.__contains__, self._load
+            run=self._run,
+            config_of=lambda _: self.config,
+            targets_of=lambda *_: self.targets,
+            is_stopped=self.stopped.__contains__,
+            load=self._load,
+            has_begun=self._has_begun,
+            follow=self._follow,
         )
         self.queue = Queue(around, self.journal, self.deliverer, self.clock)
 
     async def _load(self, event_id: str) -> Event | None:
         return self.store.events.find(event_id)
 
-    async def _run(self, event: Event) -> Outcome:
+    async def _has_begun(self, event: Event) -> bool:
+        return (event.event_id, event.attempts) in self.executions
+
+    async def _follow(self, event: Event) -> Outcome | None:
+        return await self.executions[event.event_id, event.attempts]
+
+    def execution(self, number: int = 1, attempt: int = 0) -> asyncio.Future[Outcome]:
+        future = asyncio.get_running_loop().create_future()
+        return self.executions.setdefault((f"e{number}", attempt), future)
+
+    async def _run(self, event: Event) -> Outcome | None:
         self.runs.append((event.event_id, event.key.name, self.clock.monotonic()))
+        if self.is_durable:
+            self.execution(int(event.event_id[1:]), event.attempts)
+            return None
         self.now_running += 1
         self.most = max(self.most, self.now_running)
         try:
@@ -319,3 +341,70 @@ def test_one_refused_entry_fails_alone() -> None:
         await bench.journal.close()
 
     asyncio.run(run())
+
+
+def test_a_durable_execution_outlives_age_concurrency_and_process_and_tells_its_end() -> None:
+    async def play(bench: Bench) -> None:
+        event = bench.event()
+        bench.store.events.apply([AddEvent(event)])
+        bench.execution()
+        bench.clock.advance(30 * 86_400.0)
+        again = Bench(bench.store, bench.clock)  # the next process
+        again.executions = bench.executions
+        again.stopped.add(KEY)
+        await again.open()
+        try:
+            await again.until(lambda: again.queue._following)
+            assert not again.runs
+            bench.execution().set_result(Outcome(b'"done"', "7"))
+            await again.until(lambda: again.sent)
+            await again.until(lambda: not again.left)
+        finally:
+            await again.close()
+        assert [each.target for each in again.sent] == ["arn:ok"]
+        assert not again.runs
+
+    played(play)
+
+
+def test_durable_executions_hold_no_place_in_the_lane_and_failed_ones_are_tried_again() -> None:
+    async def play(bench: Bench) -> None:
+        bench.is_durable = True
+        bench.config = EventInvokeConfig(0.0, max_retries=1)
+        for number in range(1, 101):  # ten times the window
+            await bench.queue.accept(bench.event(number))
+        await bench.until(lambda: len(bench.executions) == 100)
+        bench.execution(7).set_result(Outcome(b'{"ErrorMessage":"x"}', "7", "Unhandled"))
+        await bench.until(lambda: len(bench.queue))
+        await bench.advance(61.0)
+        await bench.until(lambda: ("e7", 1) in bench.executions)
+        bench.execution(7, 1).set_result(Outcome(b'{"ErrorMessage":"x"}', "7", "Unhandled"))
+        await bench.until(lambda: bench.sent)
+        (told,) = bench.sent
+        assert (told.target, json.loads(told.body)["requestContext"]["approximateInvokeCount"]) == ("arn:bad", 2)
+        await bench.until(lambda: bench.left == 99)
+
+    played(play)
+
+
+def test_an_execution_that_was_stopped_is_not_tried_again() -> None:
+    async def play(bench: Bench) -> None:
+        bench.is_durable = True
+        await bench.queue.accept(bench.event())
+        await bench.until(lambda: bench.executions)
+        bench.execution().set_result(Outcome(b"{}", "7", "Unhandled", status=STOPPED))
+        await bench.until(lambda: bench.sent)
+        assert bench.sent[0].target == "arn:bad"
+
+    played(play)
+
+
+def test_what_a_function_can_never_be_given_ends_at_once() -> None:
+    async def play(bench: Bench) -> None:
+        bench.script.append(ServiceError("InvalidParameterValueException", "You cannot invoke a durable function …"))
+        await bench.queue.accept(bench.event())
+        await bench.until(lambda: bench.sent)
+        told = json.loads(bench.sent[0].body)
+        assert (bench.sent[0].target, told["requestContext"]["approximateInvokeCount"]) == ("arn:bad", 0)
+
+    played(play)

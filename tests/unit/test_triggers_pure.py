@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,13 +13,18 @@ import pytest
 from rie.clock import ManualClock
 from rie.errors import ServiceError, StoreFailed
 from rie.invoke.invoker import InvokeRequest
+from rie.model.event import Delivery
+from rie.store.codec import decode, encode
 from rie.triggers import intake
+from rie.triggers.attempts import Attempts
 from rie.triggers.documents import NotAnEvent, Push, push_of, rule_event, s3_event
 from rie.triggers.inputs import at_path, payload_of
 from rie.triggers.intake import NotNow
-from rie.triggers.scheduler import ScheduledTarget, Scheduler
+from rie.triggers.schedule_service import Schedule
+from rie.triggers.scheduler import ScheduledTarget, Scheduler, rules_run
 from rie.triggers.schedules import InvalidSchedule, parse
 from rie.triggers.subscriptions import granted
+from rie.triggers.timetables import timetable
 
 RULE = "arn:aws:events:us-east-1:123456789012:rule/nightly"
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
@@ -171,7 +177,7 @@ def target(expression: str, **more: Any) -> ScheduledTarget:
 
 def test_a_scheduled_rule_runs_when_it_is_due_with_the_scheduled_event() -> None:
     clock, pushed = ManualClock(at("2025-11-25T10:00:10")), Pushed()
-    scheduler = Scheduler(lambda: (), pushed.offer, clock)
+    scheduler = Scheduler(lambda: (), rules_run(pushed.offer), clock)
 
     async def play() -> None:
         scheduler.know([target("rate(1 minute)")])
@@ -212,7 +218,7 @@ def test_a_scheduled_rule_runs_when_it_is_due_with_the_scheduled_event() -> None
 
 def test_a_schedule_gives_the_input_that_its_target_has_now() -> None:
     clock, pushed = ManualClock(at("2025-11-25T10:00")), Pushed()
-    scheduler = Scheduler(lambda: (), pushed.offer, clock)
+    scheduler = Scheduler(lambda: (), rules_run(pushed.offer), clock)
     scheduler.know([target("cron(5 10 * * ? *)", Input='"old"')])
     scheduler.know([target("cron(5 10 * * ? *)", Input='"new"'), target("nonsense", Id="2")])
     clock.advance(300)
@@ -222,7 +228,7 @@ def test_a_schedule_gives_the_input_that_its_target_has_now() -> None:
 
 def test_a_schedule_that_finds_no_room_does_not_stop_the_others() -> None:
     clock, pushed = ManualClock(at("2025-11-25T10:00")), Pushed()
-    scheduler = Scheduler(lambda: (), pushed.offer, clock)
+    scheduler = Scheduler(lambda: (), rules_run(pushed.offer), clock)
     scheduler.know([target("rate(1 minute)")])
     pushed.is_full = True
     clock.advance(60)
@@ -231,6 +237,114 @@ def test_a_schedule_that_finds_no_room_does_not_stop_the_others() -> None:
     clock.advance(60)
     asyncio.run(scheduler.push_due())
     assert len(pushed) == 1
+
+
+MADE = at("2025-11-25T10:00:10")
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "now", "following"),
+    [
+        ("at(2025-11-25T12:00:00)", "UTC", "2025-11-25T10:00", "2025-11-25T12:00"),
+        ("at(2025-11-25T12:00:00)", "Europe/Berlin", "2025-11-25T10:00", "2025-11-25T11:00"),
+        ("at(2025-11-25T12:00:00)", "UTC", "2025-11-25T12:00", None),
+        ("rate(1 hour)", "UTC", "2025-11-25T10:00", "2025-11-25T10:00:10"),
+        ("rate(1 hour)", "UTC", "2025-11-25T10:00:10", "2025-11-25T11:00:10"),
+        ("cron(0 8 * * ? *)", "America/New_York", "2025-11-25T10:00", "2025-11-25T13:00"),
+        # the clocks go from 2:00 to 3:00, so there is no 2:30 on that day
+        ("cron(30 2 * * ? *)", "Europe/Berlin", "2025-03-29T12:00", "2025-03-31T00:30"),
+        # and from 3:00 back to 2:00, so there are two: the first counts
+        ("cron(30 2 * * ? *)", "Europe/Berlin", "2025-10-25T12:00", "2025-10-26T00:30"),
+        ("cron(30 2 * * ? *)", "Europe/Berlin", "2025-10-26T00:30", "2025-10-27T01:30"),
+        ("cron(0/15 * * * ? *)", "Europe/Berlin", "2025-10-26T01:20", "2025-10-26T02:00"),
+    ],
+)
+def test_a_schedule_of_the_scheduler_says_when_it_runs_next(
+    expression: str, zone: str, now: str, following: str | None
+) -> None:
+    found = timetable(expression, zone, MADE).after(at(now))
+    assert found == (None if following is None else at(following))
+
+
+def test_a_schedule_runs_from_its_start_to_its_end() -> None:
+    table = timetable("rate(1 hour)", "UTC", MADE, at("2025-11-26T00:00"), at("2025-11-26T01:30"))
+    assert table.after(MADE) == at("2025-11-26T00:00")
+    assert table.after(at("2025-11-26T00:00")) == at("2025-11-26T01:00")
+    assert table.after(at("2025-11-26T01:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone"),
+    [("at(2025-11-25)", "UTC"), ("at(2025-13-25T12:00:00)", "UTC"), ("rate(1 hour)", "Nowhere/Land"), ("x", "UTC")],
+)
+def test_what_is_no_schedule_of_the_scheduler_is_refused(expression: str, zone: str) -> None:
+    with pytest.raises(InvalidSchedule):
+        timetable(expression, zone, MADE)
+
+
+def planned(**more: Any) -> Schedule:
+    target = {"Arn": FUNCTION, "RoleArn": "arn:aws:iam::123456789012:role/r", **more.pop("Target", {})}
+    arn = "arn:aws:scheduler:us-east-1:123456789012:schedule/default/s"
+    told = {"Arn": arn, "ScheduleExpression": "rate(1 hour)", "CreationDate": MADE, "Target": target, **more}
+    return Schedule(told, random.Random(1))
+
+
+def test_a_schedule_runs_within_its_flexible_window_and_once() -> None:
+    clock = ManualClock(at("2025-11-25T10:00:00"))
+    ran: list[datetime] = []
+
+    async def run(schedule: Schedule, due_at: datetime) -> None:
+        ran.append(due_at)
+
+    scheduler = Scheduler(lambda: (), run, clock)
+    window = {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 10}
+    clock.advance(10)
+    scheduler.know([planned(FlexibleTimeWindow=window)])
+    asyncio.run(scheduler.push_due())
+    assert not ran
+    for _ in range(20):
+        clock.advance(30)
+        asyncio.run(scheduler.push_due())
+    assert ran == [MADE]
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempts", "exhausted"),
+    [
+        ({"MaximumRetryAttempts": 2}, 3, "MaximumRetryAttempts"),
+        ({"MaximumEventAgeInSeconds": 60}, 2, "MaximumEventAgeInSeconds"),
+    ],
+)
+def test_a_run_that_finds_no_room_is_tried_as_its_policy_says_and_then_told(
+    policy: dict[str, int], attempts: int, exhausted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rie.triggers.attempts.FIRST_PAUSE_S", 0.0)
+    clock, letters, tries = ManualClock(MADE), [], []
+
+    async def hand(push: Push) -> None:
+        tries.append(push.payload)
+        clock.advance(40)
+        raise NotNow("full", "TooManyRequestsException")
+
+    async def tell(deliveries: tuple[Delivery, ...]) -> None:
+        letters.extend(deliveries)
+
+    async def play() -> None:
+        runs = Attempts(hand, tell, clock)
+        given = {"Input": "<aws.scheduler.attempt-number>", "RetryPolicy": policy, "DeadLetterConfig": {"Arn": "q"}}
+        await runs.run(planned(Target=given), MADE)
+        async with asyncio.timeout(10):
+            while not letters:  # noqa: ASYNC110 - no event tells of what a test looks at
+                await asyncio.sleep(0.001)
+        await runs.close()
+
+    asyncio.run(play())
+    assert tries == [str(number).encode() for number in range(1, attempts + 1)]
+    (letter,) = letters
+    assert (letter.target, letter.body, letter.role) == ("q", str(attempts), "arn:aws:iam::123456789012:role/r")
+    assert letter.attributes["EXHAUSTED_RETRY_CONDITION"] == exhausted
+    assert letter.attributes["RETRY_ATTEMPTS"] == str(attempts - 1)
+    assert decode(Delivery, encode(letter)) == letter
 
 
 class Refusing:
@@ -264,7 +378,7 @@ def test_what_is_not_taken_now_is_tried_again_and_what_never_will_be_is_not(
     async def play() -> None:
         trying = intake.Intake(invoker)  # type: ignore[arg-type]
         clock = ManualClock(at("2025-11-25T10:00"))
-        scheduler = Scheduler(lambda: (), trying.deliver, clock)
+        scheduler = Scheduler(lambda: (), rules_run(trying.deliver), clock)
         scheduler.know([target("rate(1 minute)")])
         clock.advance(60)
         await scheduler.push_due()

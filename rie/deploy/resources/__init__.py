@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from rie.deploy.resources import apis, around_functions, buckets, functions, queues, roles, rules, streams, topics
+from rie.deploy.resources import (
+    apis,
+    around_functions,
+    buckets,
+    functions,
+    queues,
+    roles,
+    rules,
+    schedules,
+    streams,
+    topics,
+)
 from rie.deploy.resources.base import ResourceType
 
 TYPES: dict[str, ResourceType] = {
@@ -28,6 +39,8 @@ TYPES: dict[str, ResourceType] = {
         rules.Rule(),
         rules.EventBus(),
         rules.LogGroup(),
+        schedules.Schedule(),
+        schedules.ScheduleGroup(),
         apis.HttpApi(),
         apis.HttpStage(),
         apis.RestApi(),

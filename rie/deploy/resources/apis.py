@@ -146,8 +146,13 @@ class RestApi(ResourceType):
     def create(self, clients: Clients, name: str, properties: dict[str, Any]) -> Made:
         client = clients.get(self.service)
         title = properties.get("Name") or properties["Body"].get("info", {}).get("title") or name
-        media = {"binaryMediaTypes": list(properties["BinaryMediaTypes"])} if "BinaryMediaTypes" in properties else {}
+        types = [each.replace("~1", "/") for each in properties.get("BinaryMediaTypes", [])]
+        media = {"binaryMediaTypes": types} if types else {}
         made = client.create_rest_api(name=text(title), tags={_NAME_TAG: name}, **media)
+        if media and not made.get("binaryMediaTypes"):  # which moto drops
+            for each in types:
+                add = {"op": "add", "path": f"/binaryMediaTypes/{each.replace('/', '~1')}", "value": each}
+                client.update_rest_api(restApiId=made["id"], patchOperations=[add])
         self._lay(client, made["id"], properties)
         return _rest(client, made["id"])
 
