@@ -39,7 +39,7 @@ class Caller:
             if not data:
                 raise CallFailed(f"cannot invoke {self.address}: the connection was closed after {received!r}")
             received += data
-        if b"\r\nconnection: close\r\n" in received.lower():
+        if is_last(received):
             self.close()
 
     def measure(self, invocations: int) -> list[float]:
@@ -102,8 +102,14 @@ def crowd(address: Address, clients: int, invocations: int, patience_s: float = 
                         raise CallFailed("a connection was closed without an answer")
                     received[sock] += data
                     if is_whole(received[sock]):
-                        received[sock] = b""
                         answered += 1
+                        if is_last(received[sock]):
+                            del received[sock]
+                            selector.unregister(sock)
+                            sock.close()
+                            sock = connect(address)
+                            selector.register(sock, selectors.EVENT_READ)
+                        received[sock] = b""
                         sock.sendall(REQUEST)
         except (CallFailed, OSError) as error:
             failure = str(error)
@@ -118,6 +124,11 @@ def connect(address: Address) -> socket.socket:
     sock = socket.create_connection(address, PATIENCE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def is_last(received: bytes) -> bool:
+    """Whether the connection ends with this answer."""
+    return b"\r\nconnection: close\r\n" in received.lower()
 
 
 def is_whole(received: bytes) -> bool:
