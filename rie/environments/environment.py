@@ -55,8 +55,9 @@ TAKES = 3
 SNAP_START = "snap-start"
 LAST_READS = 64  # of the log of a sandbox that ends: more than a pipe and the bootstrap's pause hold
 # Seconds that an invocation waits for the runtime's next poll, which comes in a fraction of a millisecond unless
-# somebody works on after the answer; then another environment is the quicker way.
-PATIENCE = "0.05"
+# somebody works on after the answer; then another environment is the quicker way. Not so for the first invocation: an
+# init that has failed is repeated in it once all of it is down, and would fail elsewhere, too.
+PATIENCE = f"{wire.PATIENCE}: 0.05\r\n"
 
 
 class StillBusy(Exception):
@@ -118,7 +119,7 @@ class Environment:
         self._sink: LogSink | None = None
         self._log: LogReader | None = None
         self._heads = tuple(
-            f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n{wire.PATIENCE}: {PATIENCE}\r\n"
+            f"POST {prefix}{function.key.name}{suffix} HTTP/1.1\r\nHost: sandbox\r\n"
             for prefix, suffix in (
                 (wire.INVOKE_PREFIX, wire.INVOKE_SUFFIX),
                 (wire.STREAM_PREFIX, wire.STREAM_SUFFIX),
@@ -256,6 +257,8 @@ class Environment:
             f"{wire.FUNCTION_ARN}: {invocation.function_arn}\r\n"
             f"{wire.TRACE_ID}: {invocation.trace_id}\r\n"
         )
+        if self.invocations:
+            head += PATIENCE
         if invocation.client_context:
             head += f"{wire.CLIENT_CONTEXT}: {invocation.client_context}\r\n"
         if invocation.tenant_id:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rie.engine.stub import StubEngine
+from rie.engine.base import SandboxSpec
+from rie.engine.stub import StubEngine, StubSandbox
 from rie.environments.environment import Environment
 from rie.environments.lifecycle import MOVES, IllegalMove, State, move
 from rie.environments.overdue import overdue_lines, overdue_report
@@ -284,6 +285,21 @@ async def test_an_environment_that_works_on_after_its_answer_is_not_waited_for_a
     sleepers = [world.run(lingerer) for _ in range(2)]
     await asyncio.gather(*sleepers)
     assert [environment.invocations for environment in world.environments] == [2, 2]
+
+
+@story()
+async def test_a_first_invocation_waits_until_its_environment_can_begin_however_its_init_ended(world: World) -> None:
+    # As after an init that has timed out: extensions have two seconds to end before the invocation repeats it.
+    start = world.engine.start
+
+    async def start_what_is_not_ready(spec: SandboxSpec) -> StubSandbox:
+        sandbox = await start(spec)
+        sandbox.work_on(0.3)
+        return sandbox
+
+    world.engine.start = start_what_is_not_ready  # type: ignore[method-assign]
+    await world.run()
+    assert [environment.invocations for environment in world.environments] == [1]
 
 
 @story()
