@@ -227,7 +227,7 @@ def test_every_acknowledged_event_ends_however_often_the_manager_is_killed(cloud
 
     RIE_KILLS=100 for a long run; tests/unit/test_events_kills.py has a hundred of the queue alone.
     """
-    kills = int(os.environ.get("RIE_KILLS", "3"))
+    kills = int(os.environ.get("RIE_KILLS", "5"))
     done_url, done = cloud.queue("survivors")
     dead_url, dead = cloud.queue("casualties")
     acknowledged: set[str] = set()

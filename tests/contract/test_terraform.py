@@ -19,7 +19,7 @@ from tests.cloud import Cloud, clouding
 from tests.stub_manager import StubManager, stub_managing
 
 CONFIGURATION = Path(__file__).parents[1] / "terraform"
-NO_CHANGES = 0  # exit status of `plan -detailed-exitcode`
+NO_CHANGES, CHANGES = 0, 2  # exit statuses of `plan -detailed-exitcode`
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,7 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
 
     terraform.package("code.zip", "app.py", "def handler(event, context):\n    return 2\n")
     changed = {"timeout": 7, "message": "two", "weight": 0.25, "retention": 30}
+    terraform.run("plan", "-detailed-exitcode", expect=CHANGES, **changed)
     told = terraform.run("apply", "-auto-approve", **changed)
     assert re.search(r"0 added, [1-9] changed, 0 destroyed", told), told[-500:]
     terraform.run("plan", "-detailed-exitcode", expect=NO_CHANGES, **changed)
@@ -139,7 +140,7 @@ def test_everything_applies_plans_empty_changes_and_goes(manager: StubManager, c
     (kept,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
     assert (kept["retentionInDays"], logs.list_tags_log_group(logGroupName=group)["tags"]) == (30, {"message": "two"})
 
-    terraform.run("destroy", "-auto-approve", "-refresh=false", **changed)
+    terraform.run("destroy", "-auto-approve", **changed)
     assert logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"] == []
     assert client.list_functions()["Functions"] == []
     assert client.list_layers()["Layers"] == []

@@ -147,7 +147,7 @@ def test_tmp_is_as_large_as_asked_and_filling_it_is_the_functions_own_error(depl
 
 
 def test_endless_forks_are_stopped_and_nothing_of_them_is_left(deploy: Deploy) -> None:
-    function = deploy(MemorySize=1024, Timeout=15)
+    function = deploy(MemorySize=512, Timeout=15)
     answer = function.invoke({"verb": "fork"})
     assert answer.error == "Unhandled"
     assert answer.payload["errorType"] in ("BlockingIOError", "Runtime.ExitError", "Sandbox.Timedout")

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.protocol.acting import Extension, acting_as_runtime
 from tests.protocol.emulator import Emulator, Start
 
-# Each a batch of connections; with this many a door takes about 2 s.
-EXAMPLES = int(os.environ.get("RIE_EXAMPLES", "150"))
+# Each a batch of connections; with this many a door takes about 4 s.
+EXAMPLES = int(os.environ.get("RIE_EXAMPLES", "300"))
 PATIENCE_S = 5.0  # for an answer, or the end, of a connection that sends no more
 LINGER_OFF = struct.pack("ii", 1, 0)  # close() sends a reset
 INVOKE = "/2015-03-31/functions/function/invocations"

@@ -60,7 +60,7 @@ SANE = {
 }
 # What can't succeed without an execution that runs is refused by its handler, and by nobody before.
 FROM_HANDLERS = (b"Invalid checkpoint token", b"The callback has timed out")
-EXAMPLES = int(os.environ.get("RIE_EXAMPLES", "75"))  # of each operation
+EXAMPLES = int(os.environ.get("RIE_EXAMPLES", "150"))  # of each operation
 MOSTLY = st.sampled_from([True] * 19 + [False])
 HANDLED = sorted(handlers(World().catalog))
 
